@@ -1,0 +1,45 @@
+"""Assembly over Ray Data: pairs are grouped by query, a group becomes a training row."""
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+
+from reasonembed import schemas, storage
+from reasonembed.artifacts import Artifact
+from reasonembed.config import Config
+from reasonembed.distributed.session import start_ray
+from reasonembed.distributed.workers import AssembleGroup
+from reasonembed.errors import JobFailed
+
+
+def assemble_rows(
+    config: Config, corpus: Artifact, queries: Artifact, rewrites: Artifact, annotations: Artifact, uri: str
+) -> dict[str, Any]:
+    """Write ``schemas.TRAINING`` below ``uri``; queries without a positive or a negative stay in it as rejects."""
+    start_ray()
+    storage.delete_tree(uri)
+    paths = [storage.open_filesystem(path)[1] for path in annotations.parquet()]
+    fs, _ = storage.open_filesystem(uri)
+    columns = ["query_id", "doc_id", "grade", "score", "reject_reason"]
+    pairs = ray.data.read_parquet(paths, filesystem=fs, columns=columns)
+    pairs.filter(expr=ray.data.expressions.col("reject_reason").is_null()).groupby(
+        "query_id", num_partitions=config.run.actors
+    ).map_groups(
+        AssembleGroup,
+        fn_constructor_args=(config.assemble, corpus, queries, rewrites),
+        compute=ray.data.ActorPoolStrategy(size=config.run.actors),
+        batch_format="pyarrow",
+        num_cpus=0.5,
+    ).write_parquet(storage.open_filesystem(uri)[1], filesystem=fs, compression="zstd")
+    files = [storage.join(uri, name) for name in storage.list_files(uri)]
+    reasons = storage.read_table(files, pa.schema([schemas.TRAINING.field("reject_reason")]))["reject_reason"]
+    rejects = {entry["values"]: entry["counts"] for entry in pc.drop_null(reasons).value_counts().to_pylist()}
+    rows = reasons.null_count
+    if rows == 0:
+        # Not run.max_reject_fraction: that a query lacks a positive is a finding about the corpus, no failure.
+        raise JobFailed(
+            f"assemble: no query has both a positive and a negative ({rejects}); see assemble.positive_grade"
+        )
+    return {"rows": rows, "rejects": rejects}

@@ -1,0 +1,86 @@
+"""The frame around every script in ``jobs/``: arguments, errors as one line, exit codes, the closing JSON line."""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from rich.console import Console
+
+from reasonembed.artifacts import Artifact
+from reasonembed.config import Config, load_config
+from reasonembed.distributed.pipeline import Pipeline
+from reasonembed.errors import JobFailed, UserError
+
+INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
+
+
+def run_job(stage: str, work: Callable[[Pipeline], Artifact | tuple[str, dict[str, Any]]]) -> NoReturn:
+    """Run a job's work and leave with its exit code: 0 if the artefact is complete, 2 for bad input, 1 otherwise."""
+    console = Console(stderr=True, highlight=False)
+
+    def body(config: Config) -> None:
+        result = work(Pipeline(config, announce=lambda text: console.print(f"[bold]{text}", soft_wrap=True)))
+        uri, figures = (result.uri, dict(result.figures)) if isinstance(result, Artifact) else result
+        print(json.dumps({"stage": stage, "artifact": uri, **figures}), flush=True)  # noqa: T201 -- the one line for scripts
+
+    _leave(_guarded(body, console))
+
+
+def run_service() -> NoReturn:
+    def body(config: Config) -> None:
+        from reasonembed.distributed.serving import serve_forever
+
+        serve_forever(config)
+
+    _leave(_guarded(body, Console(stderr=True, highlight=False)))
+
+
+def _guarded(body: Callable[[Config], None], console: Console) -> int:
+    _quiet_libraries()
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        body(_config(sys.argv[1:]))
+    except (UserError, JobFailed) as error:
+        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command goes on from here", style="yellow")
+        return INTERRUPTED
+    return 0
+
+
+def _config(arguments: Sequence[str]) -> Config:
+    parser = argparse.ArgumentParser(description="Run a job of reasonembed.")
+    parser.add_argument("config", help="YAML file; examples are in jobs/configs/")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="section.key=value", help="laid over the file and the environment"
+    )
+    known = parser.parse_args(arguments)
+    return load_config(known.config, known.overrides)
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _quiet_libraries() -> None:
+    warnings.simplefilter("ignore", FutureWarning)
+    # A resumed stage may have fewer blocks left than actors, which is no news to anybody.
+    warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+
+
+def _leave(code: int) -> NoReturn:
+    if "ray" in sys.modules:
+        import ray
+
+        ray.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # Ray's and FAISS's threads must not hold back the exit code of a finished job

@@ -1,0 +1,54 @@
+"""Start Ray on this machine, or join the cluster that ``RAY_ADDRESS`` names (``ray job submit`` sets it)."""
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+import ray
+
+# glibc gives large blocks back to the system at once and faults them in again at every forward pass; keeping them
+# makes encoding and training on a CPU a third faster or more.
+WORKER_ENV = {
+    "MALLOC_MMAP_THRESHOLD_": "4000000000",
+    "MALLOC_TRIM_THRESHOLD_": "8000000000",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "PYTHONWARNINGS": "ignore",
+}
+OBJECT_STORE_BYTES = 512 << 20
+
+
+def start_ray() -> None:
+    """Does nothing when Ray is up already."""
+    if ray.is_initialized():
+        return
+    # Ray Data's log repeats its progress bars in ten lines every ten seconds; its full log is in Ray's session folder.
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(runtime_env={"env_vars": WORKER_ENV}, logging_level=logging.WARNING)
+        return
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nobody but this process talks to this cluster
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray.init(
+        address="local",
+        # Ray Data holds one CPU back for its checkpoint filter; with two it would wait for ever beside two actors.
+        num_cpus=max(4, os.cpu_count() or 1),
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        runtime_env={"env_vars": WORKER_ENV},
+        logging_level=logging.WARNING,
+        # What fails comes back as an exception; what workers print is in Ray's session folder.
+        log_to_driver=False,
+    )
+
+
+def run_remote(function: Callable[..., Any], *arguments: Any, num_gpus: float = 0) -> Any:
+    """Call a function on a worker of the cluster and wait for its result; its own exception comes back."""
+    start_ray()
+    try:
+        return ray.get(ray.remote(num_cpus=1, num_gpus=num_gpus)(function).remote(*arguments))
+    except ray.exceptions.RayTaskError as error:
+        raise (error.cause or error) from None

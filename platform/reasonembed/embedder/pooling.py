@@ -1,0 +1,31 @@
+"""From token states to one unit vector per text."""
+
+import torch
+import torch.nn.functional as F
+
+MODES = ("mean", "cls", "lasttoken")
+
+
+def pool(states: torch.Tensor, mask: torch.Tensor, mode: str) -> torch.Tensor:
+    """Pool token states into L2-normalised vectors.
+
+    Args:
+        states: (batch, tokens, dim), the last hidden layer.
+        mask: (batch, tokens), 1 for real tokens; padding may stand on either side.
+        mode: one of ``MODES``.
+
+    Returns:
+        (batch, dim) in the type of ``states``.
+    """
+    if mode == "mean":
+        weights = mask.unsqueeze(-1).to(states.dtype)
+        vectors = (states * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+    else:
+        # The first or last real token, wherever the tokenizer puts its padding.
+        positions = torch.arange(mask.shape[1], device=mask.device)
+        if mode == "cls":
+            index = torch.where(mask.bool(), positions, mask.shape[1]).argmin(1)
+        else:
+            index = torch.where(mask.bool(), positions, -1).argmax(1)
+        vectors = states[torch.arange(len(states), device=states.device), index]
+    return F.normalize(vectors, dim=-1)

@@ -1,0 +1,1 @@
+"""Redapter: training the embedder with RI-InfoNCE. Nothing here knows Ray."""

@@ -1,0 +1,54 @@
+"""Stage 4: training rows. Grades decide what is a positive and stay beside the text, with the scores."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reasonembed.config import Assemble
+from reasonembed.ids import normalised_text
+from reasonembed.retrieval.collection import Collection
+
+
+def assemble_query(
+    pairs: pa.Table,
+    query: Mapping[str, Any],
+    reasoning_query: str | None,
+    collection: Collection,
+    config: Assemble,
+) -> dict[str, Any]:
+    """One row of ``schemas.TRAINING`` from all graded pairs of a query.
+
+    Equal texts count once, with their best grade. Passages stand best score first. Without a rewrite the query stands
+    in for it, so that its reasoning intensity is 1. A query without a positive or without a negative is rejected.
+    """
+    sides: dict[str, list[tuple[float, int, str]]] = {"pos": [], "neg": []}
+    seen: set[str] = set()
+    rows = pairs.select(["doc_id", "grade", "score"]).to_pylist()
+    for pair in sorted(rows, key=lambda r: (-r["grade"], -r["score"], r["doc_id"])):
+        text = collection.texts[collection.position(pair["doc_id"])]
+        if (key := normalised_text(text)) in seen:
+            continue
+        seen.add(key)
+        side = "pos" if pair["grade"] >= config.positive_grade else "neg"
+        sides[side].append((pair["score"], pair["grade"], text))
+    row: dict[str, Any] = {
+        "query_id": query["query_id"],
+        "task": query["task"],
+        "prompt": query["instruction"],
+        "query": query["query"],
+        "reasoning_query": reasoning_query or query["query"],
+        "reject_reason": None if all(sides.values()) else "no positive" if not sides["pos"] else "no negative",
+    }
+    for name, passages in sides.items():
+        row[f"{name}_score"], row[f"{name}_grade"], row[name] = (
+            map(list, zip(*passages, strict=True)) if passages else ([], [], [])
+        )
+    return row
+
+
+def usable_rows(training: pa.Table) -> pa.Table:
+    """The rows to train on, in an order that does not depend on the run that wrote them."""
+    accepted = training.filter(pc.is_null(training["reject_reason"]))
+    return accepted.sort_by([("task", "ascending"), ("query_id", "ascending")])

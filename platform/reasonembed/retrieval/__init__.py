@@ -1,0 +1,1 @@
+"""Finding documents: BM25, exact dense search, their fusion, and the FAISS index that is served."""

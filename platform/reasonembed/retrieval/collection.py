@@ -1,0 +1,99 @@
+"""One task's documents as the stages search them: ids, texts, unit vectors, BM25."""
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reasonembed.embedder.prompts import document_text
+from reasonembed.ids import normalised_text
+from reasonembed.retrieval.bm25 import Bm25
+
+WORD = re.compile(r"[^\W\d_]{2,}")
+
+
+def words(text: str) -> list[str]:
+    """Lower-case runs of two letters or more."""
+    return [word.lower() for word in WORD.findall(text)]
+
+
+class Collection:
+    """
+    Args:
+        doc_ids: in corpus order, which is what breaks ties.
+        texts: title and text of every document.
+        vectors: (documents, dim) float32 unit vectors; (documents, 0) when only BM25 is wanted.
+    """
+
+    def __init__(self, doc_ids: Sequence[str], texts: Sequence[str], vectors: np.ndarray) -> None:
+        self.doc_ids = list(doc_ids)
+        self.texts = list(texts)
+        self.vectors = vectors
+        self._position = {doc_id: position for position, doc_id in enumerate(self.doc_ids)}
+
+    @cached_property
+    def bm25(self) -> Bm25:
+        return Bm25(self.texts)
+
+    @cached_property
+    def _document_frequency(self) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for text in self.texts:
+            for word in set(words(text)):
+                counts[word] = counts.get(word, 0) + 1
+        return counts
+
+    def is_telling(self, word: str) -> bool:
+        """In a tenth of the documents at most."""
+        return self._document_frequency.get(word, 0) <= max(1, len(self.texts) // 10)
+
+    def idf(self, word: str) -> float:
+        return float(np.log(1 + len(self.texts) / (1 + self._document_frequency.get(word, 0))))
+
+    @cached_property
+    def _by_text(self) -> dict[str, list[int]]:
+        groups: dict[str, list[int]] = {}
+        for position, text in enumerate(self.texts):
+            groups.setdefault(normalised_text(text), []).append(position)
+        return groups
+
+    def position(self, doc_id: str) -> int:
+        """Raises KeyError for a document that is not here."""
+        return self._position[doc_id]
+
+    def positions(self, doc_ids: Sequence[str]) -> np.ndarray:
+        """Positions of those of the ids that are here."""
+        return np.array([self._position[d] for d in doc_ids if d in self._position], dtype=np.int64)
+
+    def near_duplicates(self, doc_id: str, threshold: float) -> np.ndarray:
+        """Positions of the document, its equal texts, and all whose cosine to it is at least the threshold."""
+        here = self.position(doc_id)
+        equal = np.array(self._by_text[normalised_text(self.texts[here])])
+        if not self.vectors.shape[1]:
+            return equal
+        return np.union1d(np.flatnonzero(self.vectors @ self.vectors[here] >= threshold), equal)
+
+
+def build_collections(corpus: pa.Table, embeddings: pa.Table | None = None) -> dict[str, Collection]:
+    """A collection per task, out of ``schemas.CORPUS`` and, for dense search, ``schemas.EMBEDDINGS`` of all of it."""
+    vectors_of = {}
+    if embeddings is not None:
+        dim = len(embeddings["embedding"][0])
+        matrix = embeddings["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, dim)
+        keys = zip(embeddings["task"].to_pylist(), embeddings["doc_id"].to_pylist(), strict=True)
+        vectors_of = {key: row for row, key in enumerate(keys)}
+    collections = {}
+    for task in sorted(pc.unique(corpus["task"]).to_pylist()):
+        rows = corpus.filter(pc.equal(corpus["task"], task))
+        doc_ids = rows["doc_id"].to_pylist()
+        titles, texts = rows["title"].to_pylist(), rows["text"].to_pylist()
+        full = [document_text(title, text) for title, text in zip(titles, texts, strict=True)]
+        if embeddings is None:
+            vectors = np.zeros((len(doc_ids), 0), np.float32)
+        else:
+            vectors = matrix[[vectors_of[task, doc_id] for doc_id in doc_ids]]
+        collections[task] = Collection(doc_ids, full, vectors)
+    return collections

@@ -1,0 +1,96 @@
+"""The Arrow schema of every table between stages. Keys are content-hash ids (``ids.py``); one row per key."""
+
+import pyarrow as pa
+
+STRING = pa.string()
+STRINGS = pa.list_(pa.string())
+SCORES = pa.list_(pa.float32())
+
+
+def _required(*columns: tuple[str, pa.DataType]) -> list[pa.Field]:
+    return [pa.field(name, kind, nullable=False) for name, kind in columns]
+
+
+# key (task, doc_id): BRIGHT's tasks may share document ids
+CORPUS = pa.schema(_required(("task", STRING), ("doc_id", STRING), ("title", STRING), ("text", STRING)))
+
+# key (task, query_id): the questions of a benchmark
+QUESTIONS = pa.schema(
+    _required(
+        ("task", STRING),
+        ("query_id", STRING),
+        ("query", STRING),
+        ("instruction", STRING),
+        ("gold_ids", STRINGS),
+        ("excluded_ids", STRINGS),
+        ("gold_grades", pa.list_(pa.int32())),
+    )
+)
+
+# Row stages write rejected rows into their own files, with the reason; `raw_answer` is what the engine said.
+REJECT = [pa.field("reject_reason", STRING), pa.field("raw_answer", STRING)]
+
+QUERIES = pa.schema(
+    [
+        *_required(("query_id", STRING), ("task", STRING), ("instruction", STRING)),
+        pa.field("query", STRING),
+        *_required(("source_doc_id", STRING)),
+        pa.field("length_band", STRING),
+        pa.field("education", STRING),
+        *_required(("generator", STRING)),
+        *REJECT,
+    ]
+)
+
+REWRITES = pa.schema(
+    [
+        *_required(("query_id", STRING)),
+        pa.field("reasoning_query", STRING),
+        *_required(("rewriter", STRING)),
+        *REJECT,
+    ]
+)
+
+CANDIDATES = pa.schema(
+    _required(
+        ("pair_id", STRING),
+        ("query_id", STRING),
+        ("doc_id", STRING),
+        ("rank", pa.int32()),
+        ("score", pa.float32()),
+        ("retriever", STRING),
+    )
+)
+
+ANNOTATIONS = pa.schema(
+    [
+        *_required(("pair_id", STRING), ("query_id", STRING), ("doc_id", STRING)),
+        pa.field("grade", pa.int32()),
+        pa.field("score", pa.float32()),
+        pa.field("rationale", STRING),
+        *_required(("annotator", STRING)),
+        *REJECT,
+    ]
+)
+
+TRAINING = pa.schema(
+    [
+        *_required(
+            ("query_id", STRING),
+            ("task", STRING),
+            ("prompt", STRING),
+            ("query", STRING),
+            ("reasoning_query", STRING),
+            ("pos", STRINGS),
+            ("neg", STRINGS),
+            ("pos_score", SCORES),
+            ("neg_score", SCORES),
+            ("pos_grade", pa.list_(pa.int32())),
+            ("neg_grade", pa.list_(pa.int32())),
+        ),
+        *REJECT,
+    ]
+)
+
+# row_id is the hash of (task, doc_id): what a row stage keeps its checkpoint by
+EMBEDDINGS = pa.schema(_required(("row_id", STRING), ("task", STRING), ("doc_id", STRING), ("embedding", SCORES)))

@@ -1,0 +1,206 @@
+"""One door to storage: local paths and ``s3://bucket/prefix`` look alike to everything above this module.
+
+pyarrow's filesystems move the data; boto3 does the one thing they cannot, S3's conditional put. Credentials, region and
+endpoint come from the standard chain (``AWS_*`` variables, ``~/.aws``, instance roles).
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from reasonembed.errors import UserError
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A data file as an artefact record lists it: path below the artefact, bytes, sha256."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+def is_s3(uri: str) -> bool:
+    return uri.startswith("s3://")
+
+
+def join(uri: str, *parts: str) -> str:
+    return "/".join([uri.rstrip("/"), *parts])
+
+
+def absolute(uri: str) -> str:
+    """The same place from any working directory: Ray's workers have another one than the driver."""
+    return uri if is_s3(uri) else str(Path(uri).expanduser().resolve())
+
+
+def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+    """The pyarrow filesystem behind a URI, and the path to use on it."""
+    if is_s3(uri):
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        options: dict[str, Any] = {"connect_timeout": 5, "request_timeout": 30}
+        if endpoint:
+            scheme, _, host = endpoint.rpartition("://")
+            options |= {"endpoint_override": host, "scheme": scheme or "https"}
+        if region := os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"):
+            options["region"] = region
+        return pafs.S3FileSystem(**options), uri.removeprefix("s3://").rstrip("/")
+    if "://" in uri:
+        raise UserError(f"{uri}: only local paths and s3:// are supported")
+    return pafs.LocalFileSystem(), absolute(uri)
+
+
+def exists(uri: str) -> bool:
+    fs, path = open_filesystem(uri)
+    return bool(fs.get_file_info(path).type != pafs.FileType.NotFound)
+
+
+def check_writable(root: str) -> None:
+    """Write and remove a probe file.
+
+    Raises:
+        UserError: the place cannot be written.
+    """
+    probe = join(root, f".probe-{uuid.uuid4().hex}")
+    try:
+        write_bytes(probe, b"")
+        fs, path = open_filesystem(probe)
+        fs.delete_file(path)
+    except OSError as error:
+        detail = " ".join(str(error).split())
+        raise UserError(f"run.root {root} cannot be written: {detail}") from None
+
+
+def read_bytes(uri: str) -> bytes:
+    fs, path = open_filesystem(uri)
+    with fs.open_input_stream(path) as stream:
+        return bytes(stream.read())
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Write a whole object; a local file appears under its name only when it is complete."""
+    fs, path = open_filesystem(uri)
+    if is_s3(uri):
+        with fs.open_output_stream(path) as stream:
+            stream.write(data)
+        return
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    temporary.write_bytes(data)
+    temporary.replace(target)
+
+
+def put_if_absent(uri: str, data: bytes) -> bool:
+    """Create an object unless it is there already; of two writers exactly one gets True."""
+    if is_s3(uri):
+        import boto3
+        from botocore.exceptions import ClientError
+
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        try:
+            boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+        except ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (409, 412):
+                return False
+            raise
+        return True
+    target = Path(absolute(uri))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    temporary.write_bytes(data)
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    return True
+
+
+def delete_tree(uri: str) -> None:
+    """Remove everything below a URI; nothing there is fine."""
+    fs, path = open_filesystem(uri)
+    if fs.get_file_info(path).type == pafs.FileType.Directory:
+        fs.delete_dir(path)
+
+
+def list_files(uri: str) -> list[str]:
+    """Paths of all files below a URI, relative to it, in order; names that begin with a dot are passed over."""
+    fs, path = open_filesystem(uri)
+    infos = fs.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
+    names = [info.path[len(path) :].lstrip("/") for info in infos if info.type == pafs.FileType.File]
+    return sorted(name for name in names if not any(part.startswith(".") for part in name.split("/")))
+
+
+def describe_file(root: str, name: str) -> FileEntry:
+    fs, path = open_filesystem(join(root, name))
+    sha = hashlib.sha256()
+    size = 0
+    with fs.open_input_stream(path) as stream:
+        while chunk := stream.read(CHUNK):
+            sha.update(chunk)
+            size += len(chunk)
+    return FileEntry(name, size, sha.hexdigest())
+
+
+def write_table(table: pa.Table, uri: str) -> None:
+    """One Parquet file; a local one appears under its name only when it is complete."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_bytes(uri, sink.getvalue().to_pybytes())
+
+
+def read_table(uris: Sequence[str], schema: pa.Schema) -> pa.Table:
+    """The named Parquet files, one after the other, as one table of the given schema."""
+    tables = []
+    for uri in uris:
+        fs, path = open_filesystem(uri)
+        # A file object, not a path: pyarrow would read `key=value` folders of a path as partition columns.
+        with fs.open_input_file(path) as source:
+            tables.append(pq.read_table(source, columns=schema.names).cast(schema))
+    return pa.concat_tables(tables) if tables else schema.empty_table()
+
+
+@contextmanager
+def local_copy(uri: str) -> Iterator[Path]:
+    """A local folder with what lies below a URI, for libraries that want paths; a temporary one for S3."""
+    if not is_s3(uri):
+        yield Path(absolute(uri))
+        return
+    folder = Path(tempfile.mkdtemp(prefix="reasonembed-"))
+    try:
+        for name in list_files(uri):
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fs, path = open_filesystem(join(uri, name))
+            with fs.open_input_stream(path) as source, target.open("wb") as sink:
+                shutil.copyfileobj(source, sink, CHUNK)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def upload_tree(folder: Path, uri: str) -> None:
+    """Copy a local folder to a URI."""
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        target = join(uri, path.relative_to(folder).as_posix())
+        if is_s3(uri):
+            fs, key = open_filesystem(target)
+            with path.open("rb") as source, fs.open_output_stream(key) as sink:
+                shutil.copyfileobj(source, sink, CHUNK)
+        else:
+            Path(absolute(target)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, absolute(target))

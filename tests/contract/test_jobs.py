@@ -1,0 +1,115 @@
+"""What a script outside may rely on: one line and exit code 2 for bad input, one JSON object as the last line."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from parts import write_bright, write_config
+
+BAD = {
+    "unknown key": (["mine.kep=3"], "unknown key 'mine.kep'"),
+    "wrong type": (["train.steps=many"], "train.steps"),
+    "missing corpus": (["corpus.source=files:./nowhere"], "no such folder"),
+    "unknown source": (["corpus.source=elastic:x"], "is not known"),
+    "unknown task": (["corpus.tasks=[chemistry]"], "no task 'chemistry'"),
+    "output root": (["run.root=/proc/nowhere"], "cannot be written"),
+}
+
+
+@pytest.fixture
+def config(tmp_path, tiny_corpus) -> Path:
+    return write_config(tmp_path / "config.yaml", str(tmp_path / "runs"), tiny_corpus, Path("unused"))
+
+
+def is_one_line(done, says):
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    assert says in lines[0]
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_settings(run_job, config, case):
+    overrides, says = BAD[case]
+    is_one_line(run_job("corpus", config, *overrides), says)
+
+
+def test_missing_config(run_job):
+    is_one_line(run_job("corpus", "nowhere.yaml"), "config file nowhere.yaml does not exist")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (None, "is empty"),
+        ("{oops", "documents.jsonl, line 1: not JSON"),
+        ('{"id": "a", "content": "x"}\n' * 2, "more than once"),
+    ],
+)
+def test_bad_corpus(run_job, tmp_path, line, says):
+    corpus = write_bright(tmp_path / "bright_tiny")
+    for path in corpus.rglob("documents.jsonl"):
+        path.write_text(line or "")
+    config = write_config(tmp_path / "config.yaml", str(tmp_path / "runs"), corpus, Path("unused"))
+    is_one_line(run_job("corpus", config), says)
+
+
+def test_gold_id_that_the_corpus_lacks(run_job, tmp_path):
+    corpus = write_bright(tmp_path / "bright_tiny")
+    (corpus / "nature" / "examples.jsonl").write_text(
+        '{"id": "q", "query": "?", "gold_ids": ["nowhere"], "excluded_ids": []}\n'
+    )
+    config = write_config(tmp_path / "config.yaml", str(tmp_path / "runs"), corpus, Path("unused"))
+    done = run_job("evaluate", config, "evaluate.model=bm25")
+    assert done.returncode == 2
+    assert "names gold document 'nowhere'" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_missing_model(run_job, config):
+    done = run_job("evaluate", config, "evaluate.model=./nowhere")
+    assert done.returncode == 2
+    assert "model ./nowhere: no such folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_serving_before_there_is_an_index(run_job, config):
+    is_one_line(run_job("serve", config), "run `make quickstart` first")
+
+
+def test_the_last_line_is_json_and_the_second_run_finds_the_artefact(run_job, config):
+    first, second = run_job("corpus", config), run_job("corpus", config)
+    assert first.returncode == second.returncode == 0, first.stderr
+    result = json.loads(first.stdout.splitlines()[-1])
+    assert result["stage"] == "corpus"
+    assert result["rows"] == 64
+    assert Path(result["artifact"], "_artifact.json").exists()
+    assert second.stdout == first.stdout
+    assert "nothing to do" in second.stderr
+
+
+def test_environment_stands_between_file_and_arguments(run_job, config, tmp_path):
+    done = run_job("corpus", config, REASONEMBED_RUN__ROOT=str(tmp_path / "elsewhere"))
+    assert json.loads(done.stdout)["artifact"].startswith(str(tmp_path / "elsewhere"))
+
+
+def test_help_lists_what_a_job_takes(run_job):
+    done = run_job("train", "--help", COLUMNS="80")
+    assert done.returncode == 0
+    assert "section.key=value" in done.stdout
+
+
+def test_no_path_of_this_machine_is_shipped(repository):
+    import subprocess
+
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=repository, capture_output=True, text=True, check=True
+    ).stdout.split()
+    home = os.path.expanduser("~")
+    for name in files:
+        text = (repository / name).read_text(encoding="utf-8", errors="ignore")
+        assert str(repository) not in text, name
+        assert f"{home}/" not in text, name

@@ -1,0 +1,220 @@
+"""The whole path through the real engines: what it leaves, that nothing is done twice, what an interruption costs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.dataset
+import pytest
+import requests
+from parts import write_config
+from sentence_transformers import SentenceTransformer
+
+from reasonembed import artifacts, schemas
+
+STAGES = [
+    "corpus",
+    "questions",
+    "generate",
+    "encode base",
+    "rewrite",
+    "mine",
+    "annotate",
+    "assemble",
+    "train",
+    "encode trained",
+    "index",
+    "evaluate bm25",
+    "evaluate base",
+    "evaluate trained",
+]
+
+
+def table(finished, stage, schema):
+    return artifacts.load(finished.summary["artifacts"][stage]).table(schema)
+
+
+def test_every_stage_left_an_artefact(finished):
+    assert sorted(finished.summary["artifacts"]) == sorted(STAGES)
+    for uri in finished.summary["artifacts"].values():
+        artifact = artifacts.load(uri)
+        assert artifact.files
+        for entry in artifact.files:
+            assert Path(uri, entry.path).stat().st_size == entry.size
+        assert not Path(uri, artifacts.SCRATCH).exists()
+
+
+def test_tables_keep_their_schemas_and_keys(finished):
+    for stage, schema, key in (
+        ("generate", schemas.QUERIES, "query_id"),
+        ("rewrite", schemas.REWRITES, "query_id"),
+        ("mine", schemas.CANDIDATES, "pair_id"),
+        ("annotate", schemas.ANNOTATIONS, "pair_id"),
+        ("assemble", schemas.TRAINING, "query_id"),
+        ("encode base", schemas.EMBEDDINGS, "row_id"),
+    ):
+        rows = table(finished, stage, schema)
+        keys = rows[key].to_pylist()
+        assert len(keys) == len(set(keys)) > 0, stage
+
+
+def test_no_judged_document_is_a_source_and_no_source_its_own_candidate(finished):
+    queries = {r["query_id"]: r for r in table(finished, "generate", schemas.QUERIES).to_pylist()}
+    judged = {
+        d
+        for r in table(finished, "questions", schemas.QUESTIONS).to_pylist()
+        for d in r["gold_ids"] + r["excluded_ids"]
+    }
+    assert not judged & {r["source_doc_id"] for r in queries.values()}
+    pairs = table(finished, "mine", schemas.CANDIDATES).to_pylist()
+    assert all(queries[p["query_id"]]["source_doc_id"] != p["doc_id"] for p in pairs)
+    assert {p["pair_id"] for p in pairs} == set(table(finished, "annotate", schemas.ANNOTATIONS)["pair_id"].to_pylist())
+
+
+def test_summary_and_closing_line(finished):
+    systems = finished.summary["systems"]
+    assert set(systems) == {"bm25", "base", "trained"}
+    for scores in systems.values():
+        assert set(scores) == {"nature", "physics", "average"}
+        assert scores["average"]["ndcg@10"] == pytest.approx(
+            sum(scores[t]["ndcg@10"] for t in ("nature", "physics")) / 2, abs=1e-5
+        )
+    assert set(finished.summary["seconds"]) == set(STAGES)
+    assert finished.result["stage"] == "pipeline"
+    page = Path(finished.result["artifact"]).read_text()
+    assert page.count("<svg") == 3
+    assert "trained − base" in page
+    assert "report:" in finished.log
+
+
+def test_training_moved_the_weights_and_logged_every_query(finished, tiny_model):
+    uri = Path(finished.summary["artifacts"]["train"])
+    history = json.loads((uri / "history.json").read_text())
+    assert len(history) == 12
+    intensity = pyarrow.dataset.dataset(uri / "intensity.parquet").to_table()
+    assert intensity.num_rows == 12 * 4
+    texts = ["ice and snow", "a bell"]
+    trained = SentenceTransformer(str(uri / "model"), device="cpu").encode(texts)
+    base = SentenceTransformer(str(tiny_model), device="cpu").encode(texts, normalize_embeddings=True)
+    assert trained.shape == (2, 32)
+    assert abs(trained - base).max() > 1e-3
+
+
+def test_the_second_run_computes_nothing(finished, run_job):
+    started = time.time()
+    done = run_job("pipeline", finished.config)
+    assert done.returncode == 0, done.stderr
+    assert "starting" not in done.stderr
+    assert time.time() - started < 60
+    assert json.loads((finished.root / "summary.json").read_text()) == finished.summary
+
+
+def test_other_settings_reuse_what_they_share(finished, run_job):
+    done = run_job("evaluate", finished.config, "evaluate.model=bm25", "evaluate.bootstrap=300")
+    assert done.returncode == 0, done.stderr
+    assert "corpus" in done.stderr
+    assert done.stderr.count(": starting") == 1
+    scores = json.loads(done.stdout.splitlines()[-1])["scores"]
+    assert scores == finished.summary["systems"]["bm25"]
+
+
+def wait_for(condition, process, seconds=240):
+    end = time.time() + seconds
+    while time.time() < end:
+        if condition():
+            return
+        assert process.poll() is None, "the job ended before it could be interrupted"
+        time.sleep(0.05)
+    pytest.fail("the job never came so far")
+
+
+def interrupted(config, repository, condition, sent):
+    process = subprocess.Popen(
+        [sys.executable, "jobs/pipeline.py", str(config)],
+        cwd=repository,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(condition, process)
+    # To the whole group, as a terminal does for Ctrl-C.
+    os.killpg(process.pid, sent)
+    _, log = process.communicate(timeout=60)
+    return process.returncode, log
+
+
+def test_interrupted_twice_the_result_is_the_same(finished, tmp_path, tiny_corpus, tiny_model, run_job, repository):
+    """Ctrl-C in a row stage and in training, then the same command: as if nothing had happened."""
+    root = tmp_path / "runs"
+    config = write_config(tmp_path / "config.yaml", str(root), tiny_corpus, tiny_model)
+
+    code, log = interrupted(config, repository, lambda: any(root.glob("encode/*/.work/checkpoint/*")), signal.SIGINT)
+    assert code == 130, log
+    assert "the same command goes on from here" in log
+    assert "Traceback" not in log
+    code, log = interrupted(
+        config, repository, lambda: any(root.glob("train/*/.work/train/checkpoint_2*")), signal.SIGINT
+    )
+    assert code == 130, log
+
+    done = run_job("pipeline", config)
+    assert done.returncode == 0, done.stderr
+    assert "annotate: done before" in done.stderr
+    summary = json.loads((root / "summary.json").read_text())
+    assert summary["systems"] == finished.summary["systems"]
+    first, second = (
+        json.loads(Path(s["artifacts"]["train"], "history.json").read_text()) for s in (finished.summary, summary)
+    )
+    assert first == second
+
+
+def test_search_over_http(finished, tmp_path, repository):
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "jobs/serve.py", str(finished.config), f"serve.port={port}"],
+        cwd=repository,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(lambda: answers(f"{url}/readyz"), process, 120)
+        body = {"query": "The river and the rain make a flood", "top_k": 3, "task": "nature"}
+        hits = requests.post(f"{url}/v1/search", json=body, timeout=10).json()["results"][0]["hits"]
+        assert len(hits) == 3
+        assert {h["task"] for h in hits} == {"nature"}
+        assert [h["score"] for h in hits] == sorted((h["score"] for h in hits), reverse=True)
+        excluded = {**body, "exclude_ids": [hits[0]["doc_id"]]}
+        assert requests.post(f"{url}/v1/search", json=excluded, timeout=10).json()["results"][0]["hits"][0] == hits[1]
+        vectors = requests.post(f"{url}/v1/embeddings", json={"input": ["ice", "a bell"]}, timeout=10).json()
+        theirs = SentenceTransformer(str(Path(finished.summary["artifacts"]["train"], "model")), device="cpu").encode(
+            ["ice", "a bell"]
+        )
+        assert [d["embedding"] for d in vectors["data"]] == [pytest.approx(v, abs=1e-5) for v in theirs.tolist()]
+        assert requests.post(f"{url}/v1/search", json={"query": ""}, timeout=10).status_code == 422
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        _, log = process.communicate(timeout=60)
+    assert "Traceback" not in log, log
+
+
+def free_port():
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(url):
+    try:
+        return requests.get(url, timeout=2).status_code == 200
+    except requests.RequestException:
+        return False

@@ -1,0 +1,103 @@
+"""Small parts that the tests make themselves: a corpus with questions, and a model of a few thousand weights."""
+
+import json
+from pathlib import Path
+
+WORDS = {
+    "heat": ["warm", "fire", "sun", "boil", "steam", "ember", "oven", "glow"],
+    "cold": ["ice", "snow", "frost", "chill", "freeze", "winter", "glacier", "sleet"],
+    "sound": ["song", "echo", "drum", "whisper", "noise", "chord", "hum", "bell"],
+    "water": ["river", "rain", "lake", "wave", "tide", "brook", "flood", "pond"],
+}
+
+
+def write_bright(folder: Path, documents_per_topic: int = 16) -> Path:
+    """A BRIGHT folder with two tasks; the documents of a topic share words, the questions ask for a topic."""
+    for task, topics in (("physics", ("heat", "cold")), ("nature", ("sound", "water"))):
+        place = folder / task
+        place.mkdir(parents=True, exist_ok=True)
+        documents, examples = [], []
+        for topic in topics:
+            words = WORDS[topic]
+            for n in range(documents_per_topic):
+                a, b, c, d = (words[(n * k + k) % len(words)] for k in (1, 2, 3, 5))
+                text = f"The {a} and the {b} of number {n} make a {c} when the {d} comes near. It is about {topic}."
+                documents.append({"id": f"{task}/{topic} {n}", "content": text})
+            question = f"Which page speaks of {words[0]} with {words[1]}?"
+            gold = [f"{task}/{topic} 0", f"{task}/{topic} 1"]
+            excluded = [f"{task}/{topic} 2"] if topic == "heat" else ["N/A"]
+            examples.append({"id": topic, "query": question, "excluded_ids": excluded, "gold_ids": gold})
+        write_lines(place / "documents.jsonl", documents)
+        write_lines(place / "examples.jsonl", examples)
+    return folder
+
+
+def write_lines(path: Path, rows: list[dict]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def write_model(folder: Path, corpus: Path) -> Path:
+    """A BERT of two small random layers with a vocabulary for the corpus, as a plain ``transformers`` folder."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    words = sorted({w for path in corpus.rglob("*.jsonl") for w in _words(path.read_text(encoding="utf-8"))})
+    vocabulary = {word: index for index, word in enumerate(special + words)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    )
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+def _words(text: str) -> set[str]:
+    return {word.lower() for word in "".join(c if c.isalnum() else " " for c in text).split()}
+
+
+def write_config(path: Path, root: str, corpus: Path, model: Path, **sections: dict) -> Path:
+    """A whole pipeline in a minute: few rows, few steps."""
+    import yaml
+
+    values = {
+        "run": {"root": root, "rows_per_block": 16},
+        "corpus": {"source": f"bright:{corpus}"},
+        "generate": {"max_queries": 40, "min_chars": 40},
+        "rewrite": {"feedback_docs": 2},
+        "mine": {"keep": 8, "near_duplicate": 0.9999},
+        "train": {
+            "base_model": str(model),
+            "steps": 12,
+            "batch_size": 4,
+            "group_size": 3,
+            "max_tokens": 32,
+            "learning_rate": 1e-3,
+            "temperature": 0.05,
+            "soft_target_weight": 1.0,
+            "ri_start_step": 2,
+            "checkpoint_steps": 2,
+        },
+        "encode": {"max_tokens": 32},
+        "evaluate": {"bootstrap": 200},
+    }
+    for name, section in sections.items():
+        values[name] = {**values.get(name, {}), **section}
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
