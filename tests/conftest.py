@@ -32,7 +32,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Path) -> P
 def run_job():
     """Run a script of ``jobs/`` as a user does, and return what it said."""
 
-    def run(job: str, *arguments: object, timeout: float = 400, **env: str) -> subprocess.CompletedProcess[str]:
+    def run(job: str, *arguments: object, timeout: float = 900, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, f"jobs/{job}.py", *map(str, arguments)],
             cwd=REPOSITORY,

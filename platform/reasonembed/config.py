@@ -53,7 +53,7 @@ class Llm(Section):
 
     engine: Literal["extractive"] = "extractive"
     """``extractive`` needs no model: it works by extraction and by retrieval scores."""
-    lexical_weight: float = Field(0.25, ge=0, le=1)
+    lexical_weight: float = Field(0.5, ge=0, le=1)
     """``extractive``: the share of BM25 in its fused score; the rest is the dense score."""
 
 
@@ -80,14 +80,10 @@ class Mine(Section):
 
     keep: int = Field(100, ge=2)
     """Candidates kept per query."""
-    lexical_weight: float = Field(0.25, ge=0, le=1)
+    lexical_weight: float = Field(0.5, ge=0, le=1)
     """Share of BM25 in the fused score (0: dense only, 1: BM25 only)."""
     near_duplicate: float = Field(0.95, gt=0, le=1)
     """A document whose embedding is at least this close (cosine) to the source's counts as its near-duplicate."""
-
-
-class Annotate(Section):
-    """Relevance grades 1 to 5 for the candidates."""
 
 
 class Assemble(Section):
@@ -154,6 +150,7 @@ class Index(Section):
     """The FAISS index that is served."""
 
     kind: Literal["flat"] = "flat"
+    """``flat`` is exact: it compares a query with every document."""
 
 
 class Evaluate(Section):
@@ -185,7 +182,6 @@ class Config(Section):
     generate: Generate = Generate()
     rewrite: Rewrite = Rewrite()
     mine: Mine = Mine()
-    annotate: Annotate = Annotate()
     assemble: Assemble = Assemble()
     train: Train = Train()
     encode: Encode = Encode()

@@ -58,5 +58,9 @@ def read_questions(source: str, split: str, corpus: pa.Table, tasks: Sequence[st
     return check_questions(table, corpus, source, tasks)
 
 
-def has_questions(source: str) -> bool:
-    return parse_source(source)[0] != "files"
+def evaluation_splits(source: str) -> list[str]:
+    """The splits of a source whose judged documents training must keep away from."""
+    kind, place = parse_source(source)
+    if kind == "beir":
+        return beir.evaluation_splits(place)
+    return {"pydocs": ["dev", "test"], "bright": ["test"], "files": []}[kind]

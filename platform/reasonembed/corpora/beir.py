@@ -40,6 +40,10 @@ def read_questions(place: str, split: str) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schemas.QUESTIONS)
 
 
+def evaluation_splits(place: str) -> list[str]:
+    return [split for split in ("dev", "test") if (_folder(place) / "qrels" / f"{split}.tsv").exists()]
+
+
 def _judgements(path: Path) -> dict[str, dict[str, int]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

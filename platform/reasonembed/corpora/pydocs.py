@@ -29,10 +29,10 @@ INSTRUCTION = "Given a programming question, retrieve documentation that helps a
 
 # Values, text, numbers, dates, containers, algorithms and file formats.
 DATA = frozenset(
-    """collections itertools functools heapq bisect array re string textwrap difflib stringprep unicodedata random
-    statistics math cmath decimal fractions numbers operator datetime calendar json csv pickle copy copyreg struct
-    codecs base64 binascii quopri uu html xml plistlib configparser tomllib netrc graphlib locale gettext ipaddress email
-    colorsys xdrlib zlib bz2 lzma gzip""".split()
+    """collections itertools functools heapq bisect array re string textwrap difflib stringprep unicodedata
+    random statistics math cmath decimal fractions numbers operator datetime calendar json csv pickle copy
+    copyreg struct codecs base64 binascii quopri uu html xml plistlib configparser tomllib netrc graphlib locale
+    gettext ipaddress email colorsys xdrlib zlib bz2 lzma gzip""".split()
 )
 # The language itself, and tools that look at programs.
 LANGUAGE = frozenset(

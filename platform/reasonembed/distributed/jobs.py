@@ -42,7 +42,7 @@ def run_service() -> NoReturn:
 
 
 def _guarded(body: Callable[[Config], None], console: Console) -> int:
-    _quiet_libraries()
+    quiet_libraries()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         body(_config(sys.argv[1:]))
@@ -69,7 +69,7 @@ def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     warnings.simplefilter("ignore", FutureWarning)
     # A resumed stage may have fewer blocks left than actors, which is no news to anybody.
     warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")

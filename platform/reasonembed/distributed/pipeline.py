@@ -18,7 +18,7 @@ import pyarrow as pa
 from reasonembed import artifacts, schemas, storage
 from reasonembed.artifacts import Artifact, materialise
 from reasonembed.config import Config
-from reasonembed.corpora import has_questions, pydocs, read_corpus, read_questions
+from reasonembed.corpora import evaluation_splits, pydocs, read_corpus, read_questions
 from reasonembed.embedder.source import model_fingerprint
 from reasonembed.errors import JobFailed
 from reasonembed.ids import digest
@@ -110,8 +110,7 @@ class Pipeline:
         source = config.corpus.source
         corpus = self.corpus()
         tasks = _tuple(config.corpus.tasks)
-        splits = ("dev", "test") if source == "pydocs" else (config.evaluate.split,)
-        judged = [self.questions(source, split, tasks) for split in splits] if has_questions(source) else []
+        judged = [self.questions(source, split, tasks) for split in evaluation_splits(source)]
 
         def build(uri: str) -> dict[str, Any]:
             from reasonembed.distributed.row_stage import row_figures
@@ -191,7 +190,7 @@ class Pipeline:
             figures = row_figures("annotate", uri, self.config.run, schemas.ANNOTATIONS)
             return figures | {"grades": {str(grade): n for grade, n in sorted(_counts(grades.drop_null()).items())}}
 
-        section = {"annotate": self.config.annotate.model_dump(), "llm": self.config.llm.model_dump()}
+        section = {"llm": self.config.llm.model_dump()}
         inputs = {"queries": queries, "candidates": candidates, "embeddings": materials.embeddings}
         return self._stage("annotate", section, inputs, build)
 

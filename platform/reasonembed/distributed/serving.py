@@ -1,15 +1,16 @@
 """Ray Serve around the API: one deployment that encodes in batches and searches."""
 
+import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict
 from ray import serve
 
 from reasonembed import artifacts, storage
 from reasonembed.config import Config
-from reasonembed.distributed.session import WORKER_ENV, start_ray
+from reasonembed.distributed.session import start_ray
 from reasonembed.errors import UserError
 from reasonembed.serving.api import create_app
 from reasonembed.serving.searcher import Searcher
@@ -39,7 +40,7 @@ class Retrieval:
         return self._searcher.describe()
 
     async def encode(self, texts: Sequence[str]) -> list[list[float]]:
-        return [(await self._encode_one(text)).tolist() for text in texts]
+        return [vector.tolist() for vector in await asyncio.gather(*map(self._encode_one, texts))]
 
     async def search(
         self, query: str, instruction: str, top_k: int, task: str | None, exclude_ids: Sequence[str]
@@ -50,32 +51,41 @@ class Retrieval:
 
     @serve.batch(max_batch_size=64, batch_wait_timeout_s=0.005)
     async def _encode_one(self, texts: list[str]) -> list[Any]:
-        return list(self._searcher.encode(texts))
+        # In a thread, so that the replica still answers its health checks while a long batch is encoded.
+        return list(await asyncio.to_thread(self._searcher.encode, texts))
+
+
+# The API is pickled before any backend exists, so it finds the one of its replica's process here.
+_of_this_process: dict[str, Retrieval] = {}
+
+
+class _Late:
+    """Stands for the backend of the process in which it is used."""
+
+    def describe(self) -> dict[str, Any]:
+        return _of_this_process["backend"].describe()
+
+    async def encode(self, texts: Sequence[str]) -> list[list[float]]:
+        return await _of_this_process["backend"].encode(texts)
+
+    async def search(self, *arguments: Any) -> list[dict[str, Any]]:
+        return await _of_this_process["backend"].search(*arguments)
 
 
 def build(args: ServeArgs) -> serve.Application:
     """The application, for ``serve run`` and for ``jobs/serve.py``."""
     index_uri = args.index or find_index(args.run_root)
-    holder: dict[str, Retrieval] = {}
-
-    class Late:
-        """Stands for the replica's backend, which exists only once the replica runs."""
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(holder["backend"], name)
-
-    app: FastAPI = create_app(Late())
 
     @serve.deployment(
         name="retrieval",
         num_replicas=args.replicas,
         max_ongoing_requests=128,  # the default of 5 would cap every batch at 5
-        ray_actor_options={"num_cpus": 1, "runtime_env": {"env_vars": WORKER_ENV}},
+        ray_actor_options={"num_cpus": 1},
     )
-    @serve.ingress(app)
+    @serve.ingress(create_app(_Late()))
     class Gateway:
         def __init__(self) -> None:
-            holder["backend"] = Retrieval(index_uri)
+            _of_this_process["backend"] = Retrieval(index_uri)
 
     return Gateway.bind()  # type: ignore[attr-defined, no-any-return]
 
@@ -86,8 +96,6 @@ def find_index(run_root: str) -> str:
     Raises:
         UserError: the run has no summary or its index is not there.
     """
-    import json
-
     path = storage.join(storage.absolute(run_root), SUMMARY)
     if not storage.exists(path):
         raise UserError(f"{run_root} holds no finished run ({SUMMARY} is missing); run `make quickstart` first")

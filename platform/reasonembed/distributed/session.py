@@ -32,13 +32,15 @@ def start_ray() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Inherited by every worker, which starts sooner so than through a runtime environment.
+    for name, value in WORKER_ENV.items():
+        os.environ.setdefault(name, value)
     ray.init(
         address="local",
         # Ray Data holds one CPU back for its checkpoint filter; with two it would wait for ever beside two actors.
         num_cpus=max(4, os.cpu_count() or 1),
         object_store_memory=OBJECT_STORE_BYTES,
         include_dashboard=False,
-        runtime_env={"env_vars": WORKER_ENV},
         logging_level=logging.WARNING,
         # What fails comes back as an exception; what workers print is in Ray's session folder.
         log_to_driver=False,

@@ -24,7 +24,9 @@ MIN_WORDS, MAX_WORDS = 4, 40
 # A source that scores next to nothing for its own query would make every ratio to it huge.
 MIN_DENSE, MIN_LEXICAL = 0.2, 1e-6
 # Lower bounds of the grades 2, 3, 4 and 5, in the relative score.
-GRADE_BOUNDS = (0.5, 0.75, 0.85, 0.95)
+GRADE_BOUNDS = (0.4, 0.6, 0.7, 0.8)
+# Share of a document's hubness that its dense score loses.
+HUBNESS_WEIGHT = 0.25
 # Weight of the mean vector of the feedback documents beside the query's own (Rocchio).
 FEEDBACK_WEIGHT = 0.3
 FEEDBACK_WORDS = 12
@@ -110,7 +112,7 @@ class ExtractiveEngine:
             vector = self._encode([query])[0]
 
             def fused(vector: np.ndarray) -> np.ndarray:
-                dense = collection.vectors @ vector
+                dense = collection.vectors @ vector - HUBNESS_WEIGHT * collection.hubness
                 dense = dense / max(float(dense[source]), MIN_DENSE)
                 return np.asarray((1 - self._lexical_weight) * dense + self._lexical_weight * lexical)
 

@@ -13,6 +13,7 @@ from reasonembed.ids import normalised_text
 from reasonembed.retrieval.bm25 import Bm25
 
 WORD = re.compile(r"[^\W\d_]{2,}")
+HUB_NEIGHBOURS = 10
 
 
 def words(text: str) -> list[str]:
@@ -52,6 +53,23 @@ class Collection:
 
     def idf(self, word: str) -> float:
         return float(np.log(1 + len(self.texts) / (1 + self._document_frequency.get(word, 0))))
+
+    @cached_property
+    def hubness(self) -> np.ndarray:
+        """(documents,) mean cosine of each document to its ``HUB_NEIGHBOURS`` nearest others, less the mean of all.
+
+        A hub is near to everything and so found for everything (CSLS: Conneau et al., ICLR 2018, eq. 4).
+        """
+        if len(self.texts) < 2:
+            return np.zeros(len(self.texts), np.float32)
+        neighbours = min(HUB_NEIGHBOURS, len(self.texts) - 1)
+        means = []
+        for start in range(0, len(self.texts), 1024):  # a block at a time: the whole matrix may not fit
+            cosines = self.vectors[start : start + 1024] @ self.vectors.T
+            cosines[np.arange(len(cosines)), np.arange(start, start + len(cosines))] = -np.inf
+            means.append(np.partition(cosines, -neighbours, axis=1)[:, -neighbours:].mean(axis=1))
+        density = np.concatenate(means)
+        return np.asarray(density - density.mean(), np.float32)
 
     @cached_property
     def _by_text(self) -> dict[str, list[int]]:

@@ -1,5 +1,6 @@
 """The HTTP API as a factory over a protocol: whoever can encode and search can stand behind it."""
 
+import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import Any, Literal, Protocol
 
@@ -75,12 +76,12 @@ def create_app(backend: Backend) -> FastAPI:
         about = backend.describe()
         if request.task is not None and request.task not in about["tasks"]:
             raise ApiError(404, "unknown_task", f"no task {request.task!r}; there are {', '.join(about['tasks'])}")
-        results = []
-        for query in queries:
-            hits = await backend.search(query, request.instruction, request.top_k, request.task, request.exclude_ids)
-            if not request.return_text:
-                hits = [{key: value for key, value in hit.items() if key != "text"} for hit in hits]
-            results.append({"query": query, "hits": hits})
+        found = await asyncio.gather(
+            *(backend.search(q, request.instruction, request.top_k, request.task, request.exclude_ids) for q in queries)
+        )
+        if not request.return_text:
+            found = [[{key: value for key, value in hit.items() if key != "text"} for hit in hits] for hits in found]
+        results = [{"query": query, "hits": hits} for query, hits in zip(queries, found, strict=True)]
         return {"model": about["id"], "index": about["index"], "results": results}
 
     @app.post("/v1/embeddings")
