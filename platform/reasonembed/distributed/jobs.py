@@ -24,35 +24,36 @@ def run_job(stage: str, work: Callable[[Pipeline], Artifact | tuple[str, dict[st
     """Run a job's work and leave with its exit code: 0 if the artefact is complete, 2 for bad input, 1 otherwise."""
     console = Console(stderr=True, highlight=False)
 
-    def body(config: Config) -> None:
+    def body(config: Config) -> str:
         result = work(Pipeline(config, announce=lambda text: console.print(f"[bold]{text}", soft_wrap=True)))
         uri, figures = (result.uri, dict(result.figures)) if isinstance(result, Artifact) else result
-        print(json.dumps({"stage": stage, "artifact": uri, **figures}), flush=True)  # noqa: T201 -- the one line for scripts
+        return json.dumps({"stage": stage, "artifact": uri, **figures})
 
-    _leave(_guarded(body, console))
+    _leave(*_guarded(body, console))
 
 
 def run_service() -> NoReturn:
-    def body(config: Config) -> None:
+    def body(config: Config) -> str:
         from reasonembed.distributed.serving import serve_forever
 
         serve_forever(config)
+        return ""
 
-    _leave(_guarded(body, Console(stderr=True, highlight=False)))
+    _leave(*_guarded(body, Console(stderr=True, highlight=False)))
 
 
-def _guarded(body: Callable[[Config], None], console: Console) -> int:
+def _guarded(body: Callable[[Config], str], console: Console) -> tuple[int, str]:
+    """Exit code and closing line of a job's body."""
     quiet_libraries()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        body(_config(sys.argv[1:]))
+        return 0, body(_config(sys.argv[1:]))
     except (UserError, JobFailed) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        return error.exit_code
+        return error.exit_code, ""
     except KeyboardInterrupt:
         console.print("interrupted; the same command goes on from here", style="yellow")
-        return INTERRUPTED
-    return 0
+        return INTERRUPTED, ""
 
 
 def _config(arguments: Sequence[str]) -> Config:
@@ -76,11 +77,14 @@ def quiet_libraries() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
 
 
-def _leave(code: int) -> NoReturn:
+def _leave(code: int, closing_line: str) -> NoReturn:
     if "ray" in sys.modules:
         import ray
 
         ray.shutdown()
+    if closing_line:
+        # After Ray has gone: its messages must not come behind the line that scripts read.
+        print(closing_line)  # noqa: T201
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # Ray's and FAISS's threads must not hold back the exit code of a finished job
