@@ -11,3 +11,17 @@ class JobFailed(Exception):
     """The input was fine, yet the work did not succeed (too many rejected rows, say). Jobs exit with 1."""
 
     exit_code = 1
+
+
+def intended(error: BaseException) -> "UserError | JobFailed | None":
+    """The error that a job means to end with, out of what Ray wrapped around it in a worker; None for a bug."""
+    waiting = [error]
+    while waiting:
+        found = waiting.pop(0)
+        inner = [getattr(found, "cause", None), found.__cause__, *getattr(found, "worker_failures", {}).values()]
+        inner = [value for value in inner if isinstance(value, BaseException)]
+        # Ray's wrapper is an instance of what it wraps, with a whole traceback for a message.
+        if isinstance(found, UserError | JobFailed) and not inner:
+            return found
+        waiting += inner
+    return None

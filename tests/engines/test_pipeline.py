@@ -122,7 +122,7 @@ def test_other_settings_reuse_what_they_share(finished, run_job):
     assert scores == finished.summary["systems"]["bm25"]
 
 
-def wait_for(condition, process, seconds=240):
+def wait_for(condition, process, seconds=600):
     end = time.time() + seconds
     while time.time() < end:
         if condition():
@@ -185,7 +185,7 @@ def test_search_over_http(finished, tmp_path, repository):
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_for(lambda: answers(f"{url}/readyz"), process, 120)
+        wait_for(lambda: answers(f"{url}/readyz"), process, 300)
         body = {"query": "The river and the rain make a flood", "top_k": 3, "task": "nature"}
         hits = requests.post(f"{url}/v1/search", json=body, timeout=10).json()["results"][0]["hits"]
         assert len(hits) == 3

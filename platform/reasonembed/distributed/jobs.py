@@ -15,7 +15,7 @@ from rich.console import Console
 from reasonembed.artifacts import Artifact
 from reasonembed.config import Config, load_config
 from reasonembed.distributed.pipeline import Pipeline
-from reasonembed.errors import JobFailed, UserError
+from reasonembed.errors import intended
 
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
@@ -36,7 +36,10 @@ def run_service() -> NoReturn:
     def body(config: Config) -> str:
         from reasonembed.distributed.serving import serve_forever
 
-        serve_forever(config)
+        try:
+            serve_forever(config)
+        except KeyboardInterrupt:
+            Console(stderr=True).print("stopped")
         return ""
 
     _leave(*_guarded(body, Console(stderr=True, highlight=False)))
@@ -48,7 +51,10 @@ def _guarded(body: Callable[[Config], str], console: Console) -> tuple[int, str]
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return 0, body(_config(sys.argv[1:]))
-    except (UserError, JobFailed) as error:
+    except Exception as raised:
+        error = intended(raised)
+        if error is None:
+            raise
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return error.exit_code, ""
     except KeyboardInterrupt:

@@ -5,9 +5,6 @@ interruption and goes on where it was. Ray and torch are imported where they are
 is finished already starts neither.
 """
 
-import logging
-import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -16,29 +13,13 @@ from typing import Any
 import pyarrow as pa
 
 from reasonembed import artifacts, schemas, storage
-from reasonembed.artifacts import Artifact, materialise
-from reasonembed.config import Config
+from reasonembed.artifacts import Artifact
 from reasonembed.corpora import evaluation_splits, pydocs, read_corpus, read_questions
+from reasonembed.distributed.stage_runner import StageRunner
 from reasonembed.embedder.source import model_fingerprint
 from reasonembed.errors import JobFailed
 from reasonembed.ids import digest
 
-log = logging.getLogger(__name__)
-
-# Raise a stage's number when its code would give other rows for the same settings and inputs.
-VERSIONS = {
-    "corpus": 1,
-    "questions": 1,
-    "encode": 1,
-    "generate": 1,
-    "rewrite": 1,
-    "mine": 1,
-    "annotate": 1,
-    "assemble": 1,
-    "train": 1,
-    "index": 1,
-    "evaluate": 1,
-}
 GENERATE_INPUT = f"{artifacts.SCRATCH}/sources.parquet"
 
 
@@ -51,16 +32,8 @@ class Model:
     source: Artifact | str
 
 
-class Pipeline:
+class Pipeline(StageRunner):
     """All stages of one configuration."""
-
-    def __init__(self, config: Config, announce: Callable[[str], None] = log.info) -> None:
-        self.config = config
-        self._announce = announce
-        self._root = config.run.root
-        storage.check_writable(self._root)
-        self.artifacts: dict[str, Artifact] = {}
-        """Every artefact that was asked for, by stage (and system)."""
 
     # ---- corpus and questions
 
@@ -104,7 +77,7 @@ class Pipeline:
 
     @cache  # noqa: B019
     def generate(self) -> Artifact:
-        from reasonembed.remixer.generate import select_sources
+        from reasonembed.remixer.generate import select_sources, usable_queries
 
         config = self.config
         source = config.corpus.source
@@ -131,7 +104,12 @@ class Pipeline:
             instructions = dict.fromkeys(pydocs.TASKS, pydocs.INSTRUCTION) if source == "pydocs" else {}
             worker = partial(generate_worker, config, instructions)
             self._rows("generate", worker, schemas.QUERIES, "query_id", [path], uri)
-            return row_figures("generate", uri, config.run, schemas.QUERIES)
+            figures = row_figures("generate", uri, config.run, schemas.QUERIES)
+            written = storage.read_table([storage.join(uri, f) for f in storage.list_files(uri)], schemas.QUERIES)
+            usable = usable_queries(written).num_rows
+            if equal := figures["rows"] - usable:
+                figures["rejects"]["equal to another query"] = equal
+            return figures | {"rows": usable}
 
         section = {"generate": config.generate.model_dump(), "llm": config.llm.model_dump(), "seed": config.run.seed}
         inputs = {"corpus": corpus} | {f"judged-{q.record['config']['split']}": q for q in judged}
@@ -317,50 +295,6 @@ class Pipeline:
         if name == "trained":
             return self._trained_model()
         return Model(Path(name).name, name, model_fingerprint(name))
-
-    def _rows(
-        self,
-        name: str,
-        make_worker: Callable[[], Any],
-        schema: pa.Schema,
-        id_column: str | None,
-        inputs: list[str],
-        uri: str,
-        num_gpus: float = 0,
-    ) -> None:
-        from reasonembed.distributed.row_stage import RowStage, run_row_stage
-
-        run = self.config.run
-        run_row_stage(
-            RowStage(name, make_worker, schema, id_column, run.rows_per_block, run.actors, num_gpus), inputs, uri
-        )
-
-    def _stage(
-        self,
-        stage: str,
-        config: Mapping[str, Any],
-        inputs: Mapping[str, Artifact | str],
-        build: Callable[[str], Mapping[str, Any]],
-        label: str | None = None,
-        key: str | None = None,
-    ) -> Artifact:
-        label = label or stage
-        reused: list[Artifact] = []
-
-        def timed(uri: str) -> Mapping[str, Any]:
-            self._announce(f"{label}: starting")
-            return build(uri)
-
-        started = time.time()
-        # JSON knows no tuples; the record must say what the fingerprint was made of.
-        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in config.items()}
-        artifact = materialise(self._root, stage, VERSIONS[stage], plain, inputs, timed, on_reuse=reused.append)
-        rows = artifact.figures.get("rows")
-        size = f", {rows} rows" if rows is not None else ""
-        how = "done before, nothing to do" if reused else f"done in {time.time() - started:.1f} s"
-        self._announce(f"{label}: {how}{size}")
-        self.artifacts[key or stage] = artifact
-        return artifact
 
 
 def _tuple(values: list[str] | None) -> tuple[str, ...] | None:

@@ -59,6 +59,11 @@ class Retrieval:
 _of_this_process: dict[str, Retrieval] = {}
 
 
+def _open_backend(index_uri: str) -> None:
+    # A function of the module: the class below is pickled by value, and would fill a copy of the dictionary.
+    _of_this_process["backend"] = Retrieval(index_uri)
+
+
 class _Late:
     """Stands for the backend of the process in which it is used."""
 
@@ -85,7 +90,7 @@ def build(args: ServeArgs) -> serve.Application:
     @serve.ingress(create_app(_Late()))
     class Gateway:
         def __init__(self) -> None:
-            _of_this_process["backend"] = Retrieval(index_uri)
+            _open_backend(index_uri)
 
     return Gateway.bind()  # type: ignore[attr-defined, no-any-return]
 

@@ -49,9 +49,6 @@ def start_ray() -> None:
 
 
 def run_remote(function: Callable[..., Any], *arguments: Any, num_gpus: float = 0) -> Any:
-    """Call a function on a worker of the cluster and wait for its result; its own exception comes back."""
+    """Call a function on a worker of the cluster and wait for its result."""
     start_ray()
-    try:
-        return ray.get(ray.remote(num_cpus=1, num_gpus=num_gpus)(function).remote(*arguments))
-    except ray.exceptions.RayTaskError as error:
-        raise (error.cause or error) from None
+    return ray.get(ray.remote(num_cpus=1, num_gpus=num_gpus)(function).remote(*arguments))

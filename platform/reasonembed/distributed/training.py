@@ -18,7 +18,6 @@ from reasonembed.artifacts import SCRATCH
 from reasonembed.config import Encode, Train
 from reasonembed.distributed.progress import show_progress
 from reasonembed.distributed.session import start_ray
-from reasonembed.errors import JobFailed, UserError
 from reasonembed.remixer.assemble import usable_rows
 
 MODEL, INTENSITY, HISTORY = "model", "intensity.parquet", "history.json"
@@ -48,8 +47,6 @@ def run_training(job: TrainJob, uri: str) -> dict[str, Any]:
     try:
         with show_progress("train", job.settings.steps) as progress:
             result = pool.submit(_trainer(job, progress, fs, path).fit).result()
-    except ray.train.TrainingFailedError as error:
-        raise _cause(error) from None
     finally:
         pool.shutdown(wait=False)
     assert result.checkpoint is not None
@@ -127,12 +124,3 @@ def _worker(config: dict[str, Any]) -> None:
                 model, table, settings, job.encode, job.seed, Path(folder), on_step, on_checkpoint
             )
     on_checkpoint(engine, state, final=True)
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What a worker meant to say, out of the wrappers that Ray puts around it."""
-    for failure in getattr(error, "worker_failures", {}).values():
-        inner = getattr(failure, "cause", None) or failure
-        if isinstance(inner, UserError | JobFailed):
-            return inner
-    return error
