@@ -18,10 +18,10 @@ def intended(error: BaseException) -> "UserError | JobFailed | None":
     waiting = [error]
     while waiting:
         found = waiting.pop(0)
-        inner = [getattr(found, "cause", None), found.__cause__, *getattr(found, "worker_failures", {}).values()]
-        inner = [value for value in inner if isinstance(value, BaseException)]
+        wrapped = getattr(found, "cause", None)
         # Ray's wrapper is an instance of what it wraps, with a whole traceback for a message.
-        if isinstance(found, UserError | JobFailed) and not inner:
+        if isinstance(found, UserError | JobFailed) and wrapped is None:
             return found
-        waiting += inner
+        inner = [wrapped, found.__cause__, *getattr(found, "worker_failures", {}).values()]
+        waiting += [value for value in inner if isinstance(value, BaseException)]
     return None

@@ -18,6 +18,9 @@ def test_what_a_worker_means_comes_out_of_rays_wrappers_in_one_line(kind):
     outer = RuntimeError("outer")
     outer.__cause__ = wrapped(meant)
     assert str(intended(outer)) == "one line"
+    explained = kind("one line")
+    explained.__cause__ = OSError("disk")
+    assert intended(explained) is explained
 
 
 def test_a_bug_is_no_intended_error():
