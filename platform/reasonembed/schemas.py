@@ -14,6 +14,9 @@ def _required(*columns: tuple[str, pa.DataType]) -> list[pa.Field]:
 # key (task, doc_id): BRIGHT's tasks may share document ids
 CORPUS = pa.schema(_required(("task", STRING), ("doc_id", STRING), ("title", STRING), ("text", STRING)))
 
+# what a reader finds: a document whose text is no text has a reason in it, and is no part of the corpus
+DOCUMENTS = pa.schema([*CORPUS, pa.field("reject_reason", STRING)])
+
 # key (task, query_id): the questions of a benchmark
 QUESTIONS = pa.schema(
     _required(
@@ -29,6 +32,16 @@ QUESTIONS = pa.schema(
 
 # Row stages write rejected rows into their own files, with the reason; `raw_answer` is what the engine said.
 REJECT = [pa.field("reject_reason", STRING), pa.field("raw_answer", STRING)]
+
+# of the documents that may be sources; the query id is that of the query a document would yield
+CLEANED = pa.schema(
+    [
+        *_required(("query_id", STRING), ("task", STRING), ("doc_id", STRING)),
+        pa.field("belongs", pa.bool_()),
+        *_required(("cleaner", STRING)),
+        *REJECT,
+    ]
+)
 
 QUERIES = pa.schema(
     [
@@ -87,6 +100,8 @@ TRAINING = pa.schema(
             ("neg_score", SCORES),
             ("pos_grade", pa.list_(pa.int32())),
             ("neg_grade", pa.list_(pa.int32())),
+            ("train_group_size", pa.int32()),
+            ("batch_size", pa.int32()),
         ),
         *REJECT,
     ]

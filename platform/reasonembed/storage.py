@@ -103,6 +103,15 @@ def write_bytes(uri: str, data: bytes) -> None:
     temporary.replace(target)
 
 
+def open_output(uri: str) -> pa.NativeFile:
+    """A stream to write an object piece by piece. What is left unfinished is told from the rest by its artefact's
+    missing record, not by its name."""
+    fs, path = open_filesystem(uri)
+    if not is_s3(uri):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    return fs.open_output_stream(path)
+
+
 def put_if_absent(uri: str, data: bytes) -> bool:
     """Create an object unless it is there already; of two writers exactly one gets True."""
     if is_s3(uri):
@@ -130,6 +139,11 @@ def put_if_absent(uri: str, data: bytes) -> bool:
     return True
 
 
+def delete_file(uri: str) -> None:
+    fs, path = open_filesystem(uri)
+    fs.delete_file(path)
+
+
 def delete_tree(uri: str) -> None:
     """Remove everything below a URI; nothing there is fine."""
     fs, path = open_filesystem(uri)
@@ -138,7 +152,7 @@ def delete_tree(uri: str) -> None:
 
 
 def list_files(uri: str) -> list[str]:
-    """Paths of all files below a URI, relative to it, in order; names that begin with a dot are passed over."""
+    """Paths of all files below a URI, relative to it, in order; below it, names with a leading dot are passed over."""
     fs, path = open_filesystem(uri)
     infos = fs.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
     names = [info.path[len(path) :].lstrip("/") for info in infos if info.type == pafs.FileType.File]

@@ -2,9 +2,9 @@ import json
 
 import numpy as np
 import pytest
+from reasonembed.llm.parsing import GeneratedQuery, Judgement, ReasoningQuery, parse
 
 from reasonembed.llm.extractive import ExtractiveEngine, extract_query
-from reasonembed.llm.parsing import GeneratedQuery, Judgement, ReasoningQuery, parse
 from reasonembed.llm.protocol import Answer, Request
 from reasonembed.retrieval.collection import Collection
 

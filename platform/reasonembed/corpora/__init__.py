@@ -6,7 +6,9 @@ A source is named by one string: ``pydocs``, ``bright:<folder or hub id>``, ``be
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from reasonembed import schemas
 from reasonembed.corpora import beir, bright, files, pydocs
 from reasonembed.corpora.tables import check_corpus, check_questions
 from reasonembed.errors import UserError
@@ -26,8 +28,8 @@ def parse_source(source: str) -> tuple[str, str]:
     return kind, place
 
 
-def read_corpus(source: str, tasks: Sequence[str] | None = None) -> pa.Table:
-    """All documents of a source, as ``schemas.CORPUS``.
+def read_documents(source: str, tasks: Sequence[str] | None = None) -> pa.Table:
+    """All documents of a source, as ``schemas.DOCUMENTS``: with those whose text cannot be used, and why.
 
     Raises:
         UserError: the source is missing, malformed, empty, names a document twice, or lacks a task that was asked for.
@@ -38,6 +40,15 @@ def read_corpus(source: str, tasks: Sequence[str] | None = None) -> pa.Table:
     else:
         table = {"bright": bright, "beir": beir, "files": files}[kind].read_corpus(place, tasks)
     return check_corpus(table, source, tasks)
+
+
+def read_corpus(source: str, tasks: Sequence[str] | None = None) -> pa.Table:
+    """The usable documents of a source, as ``schemas.CORPUS``; see ``read_documents``."""
+    return usable_documents(read_documents(source, tasks))
+
+
+def usable_documents(documents: pa.Table) -> pa.Table:
+    return documents.filter(pc.is_null(documents["reject_reason"])).select(schemas.CORPUS.names)
 
 
 def read_questions(source: str, split: str, corpus: pa.Table, tasks: Sequence[str] | None = None) -> pa.Table:

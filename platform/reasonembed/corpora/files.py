@@ -41,8 +41,21 @@ def _rows(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 batches = pq.ParquetFile(path).iter_batches()
                 number = 0
                 for batch in batches:
-                    for row in batch.to_pylist():
+                    for row in _rows_of(batch):
                         number += 1
                         yield f"{path}, row {number}", row
             except pa.ArrowInvalid as error:
                 raise UserError(f"{path}: not a Parquet file ({error})") from None
+
+
+def _rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    """Rows whose strings are read as ``json_lines`` reads them: Parquet does not check what it calls UTF-8."""
+    columns = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            raw = column.cast(pa.large_binary()).to_pylist()
+            columns[name] = [None if cell is None else cell.decode("utf-8", "surrogateescape") for cell in raw]
+        else:
+            columns[name] = column.to_pylist()
+    for cells in zip(*columns.values(), strict=True):
+        yield dict(zip(columns, cells, strict=True))

@@ -13,13 +13,14 @@ from reasonembed.errors import UserError
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number (from 1) and object of every non-empty line.
+    """Line number (from 1) and object of every non-empty line. Bytes that are not UTF-8 come as lone surrogates, so
+    that whoever reads the row can tell which of its fields is broken.
 
     Raises:
         UserError: the file is missing, or a line is not a JSON object; file and line are named.
     """
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8", errors="surrogateescape") as lines:
             for number, line in enumerate(lines, start=1):
                 if not line.strip():
                     continue
@@ -32,8 +33,6 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 yield number, value
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
 
 
 def text_field(row: dict[str, Any], names: Sequence[str], where: str, default: str | None = None) -> str:
@@ -49,9 +48,22 @@ def text_field(row: dict[str, Any], names: Sequence[str], where: str, default: s
 
 
 def corpus_table(rows: Iterable[tuple[str, str, str, str]]) -> pa.Table:
-    """A corpus out of (task, doc_id, title, text) rows."""
-    columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
-    return pa.table([pa.array(column, pa.string()) for column in columns], schema=schemas.CORPUS)
+    """``schemas.DOCUMENTS`` out of (task, doc_id, title, text) rows."""
+    columns = list(zip(*((*map(_encodable, row), _reject_reason(row)) for row in rows), strict=True)) or [()] * 5
+    return pa.table([pa.array(column, pa.string()) for column in columns], schema=schemas.DOCUMENTS)
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _reject_reason(row: tuple[str, str, str, str]) -> str | None:
+    try:
+        for field in row:
+            field.encode("utf-8")
+    except UnicodeEncodeError:
+        return "text is not valid UTF-8"
+    return None if row[3].strip() else "empty text"
 
 
 def question_row(
@@ -65,7 +77,7 @@ def question_row(
     return {
         "task": task,
         "query_id": query_id,
-        "query": query,
+        "query": _encodable(query),
         "instruction": instruction,
         "gold_ids": list(gold),
         "gold_grades": list(gold.values()),

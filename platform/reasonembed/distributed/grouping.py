@@ -7,11 +7,14 @@ import pyarrow.compute as pc
 import ray
 
 from reasonembed import schemas, storage
-from reasonembed.artifacts import Artifact
+from reasonembed.artifacts import SCRATCH, Artifact
+from reasonembed.compaction import compact
 from reasonembed.config import Config
-from reasonembed.distributed.session import start_ray
+from reasonembed.distributed.session import run_remote, start_ray
 from reasonembed.distributed.workers import AssembleGroup
 from reasonembed.errors import JobFailed
+
+UNGRADED = "no graded pair"
 
 
 def assemble_rows(
@@ -20,6 +23,7 @@ def assemble_rows(
     """Write ``schemas.TRAINING`` below ``uri``; queries without a positive or a negative stay in it as rejects."""
     start_ray()
     storage.delete_tree(uri)
+    folder = storage.join(uri, SCRATCH, "rows-0")
     paths = [storage.open_filesystem(path)[1] for path in annotations.parquet()]
     fs, _ = storage.open_filesystem(uri)
     columns = ["query_id", "doc_id", "grade", "score", "reject_reason"]
@@ -32,10 +36,14 @@ def assemble_rows(
         compute=ray.data.ActorPoolStrategy(size=config.run.actors),
         batch_format="pyarrow",
         num_cpus=0.5,
-    ).write_parquet(storage.open_filesystem(uri)[1], filesystem=fs, compression="zstd")
+    ).write_parquet(storage.open_filesystem(folder)[1], filesystem=fs, compression="zstd")
+    scratch = [storage.join(folder, name) for name in storage.list_files(folder)]
+    run_remote(compact, scratch, queries.parquet(), "query_id", schemas.TRAINING, uri)
     files = [storage.join(uri, name) for name in storage.list_files(uri)]
     reasons = storage.read_table(files, pa.schema([schemas.TRAINING.field("reject_reason")]))["reject_reason"]
     rejects = {entry["values"]: entry["counts"] for entry in pc.drop_null(reasons).value_counts().to_pylist()}
+    if ungraded := int(queries.figures["rows"]) - len(reasons):
+        rejects[UNGRADED] = ungraded
     rows = reasons.null_count
     if rows == 0:
         # Not run.max_reject_fraction: that a query lacks a positive is a finding about the corpus, no failure.

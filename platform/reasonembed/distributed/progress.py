@@ -1,7 +1,7 @@
 """A progress bar in the driver's terminal for work that runs elsewhere."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,24 +12,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 POLL_SECONDS = 0.5
 
 
-@ray.remote(num_cpus=0)
-class Counter:
-    """Workers report to it, the driver asks it: Ray's own bars need the workers' whole log in the terminal."""
-
-    def __init__(self) -> None:
-        self._state = (0, float("nan"))
-
-    def report(self, done: int, loss: float) -> None:
-        self._state = (done, loss)
-
-    def state(self) -> tuple[int, float]:
-        return self._state
-
-
 @contextmanager
-def show_progress(name: str, total: int) -> Iterator[Any]:
-    """Yield a handle whose ``report.remote(done, loss)`` moves the bar."""
-    counter = Counter.remote()  # type: ignore[attr-defined]
+def progress_bar(name: str, total: int, look: Callable[[], tuple[int, str]]) -> Iterator[None]:
+    """Show a bar while the block runs.
+
+    Args:
+        name: what stands beside the bar until there is more to say.
+        total: where the bar ends.
+        look: asked twice a second how much is done and what to say beside the bar; Ray's errors mean "don't know".
+    """
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -44,16 +35,43 @@ def show_progress(name: str, total: int) -> Iterator[Any]:
         task = bar.add_task(name, total=total)
         while not stop.wait(POLL_SECONDS):
             try:
-                done, loss = ray.get(counter.state.remote(), timeout=5)
+                done, text = look()
             except ray.exceptions.RayError:
                 continue
-            bar.update(task, completed=done, description=name if not done else f"{name}, loss {loss:.3f}")
+            bar.update(task, completed=done, description=text)
 
     thread = threading.Thread(target=follow, daemon=True)
     with bar:
         thread.start()
         try:
-            yield counter
+            yield
         finally:
             stop.set()
             thread.join(timeout=5)
+
+
+@ray.remote(num_cpus=0)
+class _Steps:
+    """Workers report to it, the driver asks it: Ray's own bars need the workers' whole log in the terminal."""
+
+    def __init__(self) -> None:
+        self._state = (0, float("nan"))
+
+    def report(self, done: int, loss: float) -> None:
+        self._state = (done, loss)
+
+    def state(self) -> tuple[int, float]:
+        return self._state
+
+
+@contextmanager
+def show_training(name: str, total: int) -> Iterator[Any]:
+    """Yield a handle whose ``report.remote(done, loss)`` moves the bar."""
+    steps = _Steps.remote()  # type: ignore[attr-defined]
+
+    def look() -> tuple[int, str]:
+        done, loss = ray.get(steps.state.remote(), timeout=5)
+        return done, name if not done else f"{name}, loss {loss:.3f}"
+
+    with progress_bar(name, total, look):
+        yield steps

@@ -1,7 +1,8 @@
-"""One shape for every stage that maps rows to rows: read Parquet, run a pool of actors, write Parquet.
+"""One shape for every stage that maps rows to rows: read Parquet, transform on Ray, write Parquet, compact.
 
 Resume is Ray Data's own: its checkpoint notes the ids of the rows that were written, in two phases, and a second run
-reads past them. What a stage reads is therefore exactly what it works (or pays) for: one row, one id.
+reads past them. What a stage reads is therefore exactly what it works (or pays) for: one row, one id. The workers'
+files lie in the artefact's scratch folder; compaction makes the artefact of them.
 """
 
 from collections import Counter
@@ -16,11 +17,13 @@ from ray.data.checkpoint import CheckpointConfig
 
 from reasonembed import storage
 from reasonembed.artifacts import SCRATCH
+from reasonembed.compaction import compact
 from reasonembed.config import Run
-from reasonembed.distributed.session import start_ray
+from reasonembed.distributed.session import run_remote, start_ray
 from reasonembed.errors import JobFailed
 
 Worker = Callable[[pa.Table], pa.Table]
+Transform = Callable[[ray.data.Dataset], ray.data.Dataset]
 
 
 @dataclass(frozen=True)
@@ -28,20 +31,19 @@ class RowStage:
     """
     Args:
         name: for messages.
-        make_worker: called once in every actor; gives the function from a batch of rows to its result rows.
-        schema: of the result.
-        id_column: unique in the input and kept in the output, for resume; None where a row yields many rows, and an
-            interrupted run starts over.
-        num_gpus: per actor.
+        transform: from the input's rows to the rows of the scratch files; maps only, no shuffle.
+        schema: of the artefact; the scratch files have these columns and may have more.
+        id_column: unique in the input and kept in the output, for resume.
+        rows_per_block: of what is read; a block is worked on, written and noted as one.
+        then_by: orders the rows that a row of the input became, for a stage that makes many of one.
     """
 
     name: str
-    make_worker: Callable[[], Worker]
+    transform: Transform
     schema: pa.Schema
-    id_column: str | None
+    id_column: str
     rows_per_block: int
-    actors: int
-    num_gpus: float = 0
+    then_by: str | None = None
 
 
 class _Actor:
@@ -54,38 +56,78 @@ class _Actor:
         return self._work(batch).select(self._schema.names).cast(self._schema)
 
 
-def run_row_stage(stage: RowStage, inputs: Sequence[str], uri: str) -> None:
-    """Map the rows of the input files and write the result below ``uri``, going on from an interrupted run's rows."""
-    start_ray()
-    context = ray.data.DataContext.get_current()
-    fs, _ = storage.open_filesystem(uri)
-    if stage.id_column:
-        checkpoint = storage.join(uri, SCRATCH, "checkpoint")
-        context.checkpoint_config = CheckpointConfig(
-            id_column=stage.id_column,
-            checkpoint_path=storage.open_filesystem(checkpoint)[1],
-            override_filesystem=fs,
-            # The record is written after the data; until then the checkpoint is what a restart needs.
-            delete_checkpoint_on_success=False,
-        )
-        fs.create_dir(storage.open_filesystem(checkpoint)[1], recursive=True)
-    else:
-        storage.delete_tree(uri)
-    try:
-        paths = [storage.open_filesystem(path)[1] for path in inputs]
-        rows = ray.data.read_parquet(paths, filesystem=storage.open_filesystem(inputs[0])[0])
-        rows.repartition(target_num_rows_per_block=stage.rows_per_block).map_batches(
+def actor_pool(make_worker: Callable[[], Worker], schema: pa.Schema, actors: int, num_gpus: float = 0) -> Transform:
+    """A pool of actors, each of which makes its worker once and then maps blocks with it."""
+
+    def transform(rows: ray.data.Dataset) -> ray.data.Dataset:
+        return rows.map_batches(
             _Actor,
-            fn_constructor_args=(stage.make_worker, stage.schema),
-            compute=ray.data.ActorPoolStrategy(size=stage.actors),
+            fn_constructor_args=(make_worker, schema),
+            compute=ray.data.ActorPoolStrategy(size=actors),
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=1,
-            num_gpus=stage.num_gpus or None,
+            num_gpus=num_gpus or None,
             zero_copy_batch=True,
-        ).write_parquet(storage.open_filesystem(uri)[1], filesystem=fs, compression="zstd")
+        )
+
+    return transform
+
+
+def run_row_stage(stage: RowStage, inputs: Sequence[str], uri: str) -> None:
+    """Map the rows of the input files, going on from an interrupted run's rows, and compact the result."""
+    compact_rows(stage, write_rows(stage, inputs, uri), inputs, uri)
+
+
+def write_rows(stage: RowStage, inputs: Sequence[str], uri: str, attempt: int = 0) -> list[str]:
+    """The scratch files of one pass over the input; nothing runs for a pass that is finished."""
+    scratch = storage.join(uri, SCRATCH)
+    folder, checkpoint, done = (storage.join(scratch, f"{name}-{attempt}") for name in ("rows", "checkpoint", "done"))
+    if not storage.exists(done):
+        _execute(stage, inputs, folder, checkpoint)
+        storage.write_bytes(done, b"")
+    return [storage.join(folder, name) for name in storage.list_files(folder) if name.endswith(".parquet")]
+
+
+def _execute(stage: RowStage, inputs: Sequence[str], folder: str, checkpoint: str) -> None:
+    start_ray()
+    context = ray.data.DataContext.get_current()
+    fs, path = storage.open_filesystem(folder)
+    checkpoint_path = storage.open_filesystem(checkpoint)[1]
+    context.checkpoint_config = CheckpointConfig(
+        id_column=stage.id_column,
+        checkpoint_path=checkpoint_path,
+        override_filesystem=fs,
+        # The record is written after the data; until then the checkpoint is what a restart needs.
+        delete_checkpoint_on_success=False,
+    )
+    fs.create_dir(checkpoint_path, recursive=True)
+    try:
+        rows = ray.data.read_parquet(
+            [storage.open_filesystem(uri)[1] for uri in inputs], filesystem=storage.open_filesystem(inputs[0])[0]
+        ).repartition(target_num_rows_per_block=stage.rows_per_block)
+        stage.transform(rows).write_parquet(path, filesystem=fs, compression="zstd")
     finally:
         context.checkpoint_config = None
+
+
+def compact_rows(
+    stage: RowStage,
+    scratch: Sequence[str],
+    inputs: Sequence[str],
+    uri: str,
+    finish: Callable[[pa.Table], pa.Table] = lambda table: table,
+) -> None:
+    """Make the artefact's files of the scratch files.
+
+    Raises:
+        JobFailed: a row of the input has no row in them.
+    """
+    for name in storage.list_files(uri):
+        storage.delete_file(storage.join(uri, name))
+    missing = run_remote(compact, scratch, inputs, stage.id_column, stage.schema, uri, stage.then_by, finish)
+    if missing:
+        raise JobFailed(f"{stage.name}: {missing} rows of the input have no result; remove {uri} and run it again")
 
 
 def row_figures(name: str, uri: str, run: Run, schema: pa.Schema) -> dict[str, Any]:

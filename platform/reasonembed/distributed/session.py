@@ -24,8 +24,9 @@ def start_ray() -> None:
     """Does nothing when Ray is up already."""
     if ray.is_initialized():
         return
-    # Ray Data's log repeats its progress bars in ten lines every ten seconds; its full log is in Ray's session folder.
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    # Ray Data's log repeats its progress bars in ten lines every ten seconds, and warns of a hang while the actors of
+    # the stage before are still going; its full log is in Ray's session folder.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     if os.environ.get("RAY_ADDRESS"):
         ray.init(runtime_env={"env_vars": WORKER_ENV}, logging_level=logging.WARNING)
         return

@@ -5,8 +5,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import pyarrow as pa
-
 from reasonembed import storage
 from reasonembed.artifacts import Artifact, materialise
 from reasonembed.config import Config
@@ -17,12 +15,14 @@ log = logging.getLogger(__name__)
 VERSIONS = {
     "corpus": 1,
     "questions": 1,
-    "encode": 1,
-    "generate": 1,
-    "rewrite": 1,
-    "mine": 1,
-    "annotate": 1,
-    "assemble": 1,
+    "encode": 2,
+    "clean": 1,
+    "generate": 2,
+    "rewrite": 2,
+    "mine": 2,
+    "annotate": 2,
+    "assemble": 2,
+    "training_data": 1,
     "train": 1,
     "index": 1,
     "evaluate": 1,
@@ -41,28 +41,11 @@ class StageRunner:
 
     def __init__(self, config: Config, announce: Callable[[str], None] = log.info) -> None:
         self.config = config
-        self._announce = announce
+        self.announce = announce
         self._root = config.run.root
         storage.check_writable(self._root)
         self.artifacts: dict[str, Artifact] = {}
         """Every artefact that was asked for, by stage (and system)."""
-
-    def _rows(
-        self,
-        name: str,
-        make_worker: Callable[[], Any],
-        schema: pa.Schema,
-        id_column: str | None,
-        inputs: list[str],
-        uri: str,
-        num_gpus: float = 0,
-    ) -> None:
-        from reasonembed.distributed.row_stage import RowStage, run_row_stage
-
-        run = self.config.run
-        run_row_stage(
-            RowStage(name, make_worker, schema, id_column, run.rows_per_block, run.actors, num_gpus), inputs, uri
-        )
 
     def _stage(
         self,
@@ -77,7 +60,7 @@ class StageRunner:
         reused: list[Artifact] = []
 
         def timed(uri: str) -> Mapping[str, Any]:
-            self._announce(f"{label}: starting")
+            self.announce(f"{label}: starting")
             return build(uri)
 
         started = time.time()
@@ -87,6 +70,6 @@ class StageRunner:
         rows = artifact.figures.get("rows")
         size = f", {rows} rows" if rows is not None else ""
         how = "done before, nothing to do" if reused else f"done in {time.time() - started:.1f} s"
-        self._announce(f"{label}: {how}{size}")
+        self.announce(f"{label}: {how}{size}")
         self.artifacts[key or stage] = artifact
         return artifact

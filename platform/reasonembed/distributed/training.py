@@ -16,7 +16,7 @@ import ray.train.torch
 from reasonembed import schemas, storage
 from reasonembed.artifacts import SCRATCH
 from reasonembed.config import Encode, Train
-from reasonembed.distributed.progress import show_progress
+from reasonembed.distributed.progress import show_training
 from reasonembed.distributed.session import start_ray
 from reasonembed.remixer.assemble import usable_rows
 
@@ -45,7 +45,7 @@ def run_training(job: TrainJob, uri: str) -> dict[str, Any]:
     # In the main thread Ray Train would take over Ctrl-C for good, and end an unfinished job with exit code 0.
     pool = ThreadPoolExecutor(1)
     try:
-        with show_progress("train", job.settings.steps) as progress:
+        with show_training("train", job.settings.steps) as progress:
             result = pool.submit(_trainer(job, progress, fs, path).fit).result()
     finally:
         pool.shutdown(wait=False)

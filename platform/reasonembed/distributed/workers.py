@@ -11,30 +11,16 @@ import pyarrow as pa
 
 from reasonembed import schemas
 from reasonembed.artifacts import Artifact
-from reasonembed.config import Assemble, Config, Encode, Mine
-from reasonembed.distributed.materials import Materials
+from reasonembed.config import Assemble, Encode, Mine
+from reasonembed.distributed.materials import Materials, queries_by_id, texts_of
 from reasonembed.embedder.prompts import document_text
 from reasonembed.ids import digest
 from reasonembed.llm.extractive import ExtractiveEngine
-from reasonembed.remixer.annotate import annotate_pairs
+from reasonembed.remixer.annotate import AnnotateTask
 from reasonembed.remixer.assemble import assemble_query
-from reasonembed.remixer.generate import generate_queries, usable_queries
-from reasonembed.remixer.mine import mine_candidates
-from reasonembed.remixer.rewrite import rewrite_queries
-from reasonembed.retrieval.collection import Collection, build_collections
+from reasonembed.remixer.mine import DenseRetriever, mine_candidates
 
 Worker = Callable[[pa.Table], pa.Table]
-
-
-def collections_of(materials: Materials) -> dict[str, Collection]:
-    return build_collections(materials.corpus.table(schemas.CORPUS), materials.embeddings.table(schemas.EMBEDDINGS))
-
-
-def encoder_of(materials: Materials) -> Callable[[Sequence[str]], np.ndarray]:
-    from reasonembed.embedder.model import Embedder
-
-    embedder = Embedder.load(materials.model)
-    return partial(embedder.encode, max_tokens=materials.encode.max_tokens, batch_tokens=materials.encode.batch_tokens)
 
 
 def encode_worker(model: str, settings: Encode, device: str) -> Worker:
@@ -61,35 +47,23 @@ def encode_rows(corpus: pa.Table) -> pa.Table:
     return corpus.add_column(0, "row_id", ids).take(np.argsort(-np.array(lengths), kind="stable"))
 
 
-def engine_for(config: Config, materials: Materials | None) -> ExtractiveEngine:
-    """The engine that the config names; ``extractive`` needs the materials for all but generation."""
+def extractive_engine(materials: Materials | None, lexical_weight: float, feedback_docs: int) -> ExtractiveEngine:
+    """Needs the materials for all but generation."""
     return ExtractiveEngine(
-        collections=collections_of(materials) if materials else {},
-        encode=encoder_of(materials) if materials else lambda texts: np.zeros((len(texts), 0), np.float32),
-        lexical_weight=config.llm.lexical_weight,
-        feedback_docs=config.rewrite.feedback_docs,
+        collections=materials.collections() if materials else {},
+        encode=materials.encoder() if materials else lambda texts: np.zeros((len(texts), 0), np.float32),
+        lexical_weight=lexical_weight,
+        feedback_docs=feedback_docs,
     )
 
 
-def generate_worker(config: Config, instructions: dict[str, str]) -> Worker:
-    return partial(generate_queries, engine=engine_for(config, None), instructions=instructions)
+def annotate_task(queries: Artifact, corpus: Artifact, relevance: dict[str, str]) -> AnnotateTask:
+    return AnnotateTask(partial(queries_by_id, queries), partial(texts_of, corpus), relevance)
 
 
-def rewrite_worker(config: Config, materials: Materials) -> Worker:
-    return partial(rewrite_queries, engine=engine_for(config, materials))
-
-
-def mine_worker(settings: Mine, materials: Materials) -> Worker:
-    return partial(
-        mine_candidates, collections=collections_of(materials), encode=encoder_of(materials), config=settings
-    )
-
-
-def annotate_worker(config: Config, materials: Materials, queries: Artifact) -> Worker:
-    engine = engine_for(config, materials)
-    rows = {row["query_id"]: row for row in usable_queries(queries.table(schemas.QUERIES)).to_pylist()}
-    # The engine's collections carry the texts too; a second copy would double an actor's memory.
-    return partial(annotate_pairs, engine=engine, queries=rows, collections=engine.collections)
+def mine_worker(settings: Mine, materials: Sequence[Materials]) -> Worker:
+    retrievers = [DenseRetriever(each.name, each.collections(), each.encoder()) for each in materials]
+    return partial(mine_candidates, retrievers=retrievers, config=settings)
 
 
 class AssembleGroup:
@@ -97,8 +71,8 @@ class AssembleGroup:
 
     def __init__(self, settings: Assemble, corpus: Artifact, queries: Artifact, rewrites: Artifact) -> None:
         self._settings = settings
-        self._collections = build_collections(corpus.table(schemas.CORPUS))
-        self._queries = {row["query_id"]: row for row in queries.table(schemas.QUERIES).to_pylist()}
+        self._collections = texts_of(corpus)
+        self._queries = queries_by_id(queries)
         texts = rewrites.table(schemas.REWRITES)
         self._rewrites = dict(zip(texts["query_id"].to_pylist(), texts["reasoning_query"].to_pylist(), strict=True))
 

@@ -13,6 +13,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -70,15 +71,15 @@ class ExtractiveEngine:
     def _answer(self, request: Request) -> Answer:
         method = {"generate": self._generate, "rewrite": self._rewrite, "annotate": self._annotate}[request.kind]
         try:
-            reply = method(request)
+            reply, score = method(request)
         except (KeyError, ValueError) as error:
-            return Answer(error=f"extractive: {error}")
-        return Answer(text=json.dumps(reply, ensure_ascii=False))
+            return Answer(error=f"extractive: {error}", lasting=True)
+        return Answer(text=json.dumps(reply, ensure_ascii=False), score=score)
 
-    def _generate(self, request: Request) -> dict[str, str]:
-        return {"query": extract_query(request.fields["document"], request.fields["title"])}
+    def _generate(self, request: Request) -> tuple[dict[str, Any], None]:
+        return {"query": extract_query(request.fields["document"], request.fields["title"])}, None
 
-    def _rewrite(self, request: Request) -> dict[str, str]:
+    def _rewrite(self, request: Request) -> tuple[dict[str, Any], None]:
         """The query, and behind it the words that set its best documents apart from the rest of the task."""
         collection = self.collections[request.task]
         query = request.fields["query"]
@@ -91,15 +92,16 @@ class ExtractiveEngine:
         for position in best:
             counts.update(word for word in set(words(collection.texts[position])) - own if collection.is_telling(word))
         telling = sorted(counts, key=lambda word: (-counts[word] * collection.idf(word), word))[:FEEDBACK_WORDS]
-        return {"reasoning_query": f"{query}. Related: {', '.join(telling)}" if telling else query}
+        return {"reasoning_query": f"{query}. Related: {', '.join(telling)}" if telling else query}, None
 
-    def _annotate(self, request: Request) -> dict[str, object]:
+    def _annotate(self, request: Request) -> tuple[dict[str, Any], float]:
         fields = request.fields
         collection = self.collections[request.task]
         relative = self._relative_scores(request.task, fields["query"], fields["source_doc_id"])
         score = round(float(relative[collection.position(fields["doc_id"])]), 4)
         grade = 1 + sum(score >= bound for bound in GRADE_BOUNDS)
-        return {"rationale": f"{score:.2f} of the source document's own score", "grade": grade, "score": score}
+        analysis = f"{score:.2f} of the source document's own score"
+        return {"query_analysis": "", "document_analysis": analysis, "grade": grade}, score
 
     def _relative_scores(self, task: str, query: str, source_doc_id: str) -> np.ndarray:
         """(documents,) in [0, 1]: fused scores of a query in units of its source's; pairs come grouped by query."""

