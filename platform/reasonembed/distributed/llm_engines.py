@@ -60,10 +60,11 @@ class Asking:
 
     @property
     def batch_rows(self) -> int:
-        """So many that an actor's concurrent batches together are a block of ``run.rows_per_block``."""
+        """So many that an actor's concurrent batches are half of ``run.rows_per_block``; the other half is for what the
+        engine has finished and nobody has written yet."""
         if self.llm.engine == "extractive":
             return self.run.rows_per_block
-        return max(1, self.run.rows_per_block // self.llm.concurrent_batches)
+        return max(1, self.run.rows_per_block // (2 * self.llm.concurrent_batches))
 
     @property
     def temperature(self) -> float:

@@ -74,7 +74,9 @@ class Meter:
     started: float = field(default_factory=time.time)
     tally: Tally = field(default_factory=Tally)
     prefix_cache: dict[str, float] = field(default_factory=dict)
-    """Tokens looked up and found in the engines' prefix caches, by engine and kind."""
+    """Tokens looked up and found in the engines' prefix caches, by kind and engine."""
+    before: dict[str, float] = field(default_factory=dict)
+    """The same at the start: Ray goes on to report the engines of stages that have ended."""
 
     def figures(self) -> dict[str, Any]:
         """For the artefact's record."""
@@ -87,9 +89,10 @@ class Meter:
         return found
 
     def hit_rate(self) -> float | None:
-        looked_up = sum(value for key, value in self.prefix_cache.items() if key.startswith("queries"))
-        hits = sum(value for key, value in self.prefix_cache.items() if key.startswith("hits"))
-        return hits / looked_up if looked_up else None
+        counts = {"queries": 0.0, "hits": 0.0}
+        for key, value in self.prefix_cache.items():
+            counts[key.split()[0]] += value - self.before.get(key, 0.0)
+        return counts["hits"] / counts["queries"] if counts["queries"] else None
 
     def line(self) -> str:
         """Beside the progress bar."""
@@ -128,6 +131,9 @@ class Meter:
 def metered(name: str, total: int, gpus: int, scrape: bool) -> Iterator[Meter]:
     """Show a meter in the terminal while the block runs; ``scrape`` reads vLLM's own counters too."""
     meter = Meter(name, total, gpus)
+    if scrape:
+        meter.scrape()
+        meter.before = dict(meter.prefix_cache)
     scraped = time.time()
 
     def look() -> tuple[int, str]:
@@ -141,6 +147,8 @@ def metered(name: str, total: int, gpus: int, scrape: bool) -> Iterator[Meter]:
     with progress_bar(name, total, look):
         yield meter
         meter.refresh()
+        if scrape:
+            meter.scrape()
 
 
 def _short(number: int) -> str:

@@ -14,6 +14,9 @@ WORKER_ENV = {
     "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
     "MALLOC_ARENA_MAX": "2",
     "TOKENIZERS_PARALLELISM": "false",
+    "VLLM_NO_USAGE_STATS": "1",
+    # Several engines on one machine must not all bind themselves to its first cores.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "PYTHONWARNINGS": "ignore",
 }
@@ -27,12 +30,15 @@ def start_ray() -> None:
     # Ray Data's log repeats its progress bars in ten lines every ten seconds, and warns of a hang while the actors of
     # the stage before are still going; its full log is in Ray's session folder.
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.llm").setLevel(logging.WARNING)
+    logging.getLogger("ray._private.worker").setLevel(logging.WARNING)
     if os.environ.get("RAY_ADDRESS"):
         ray.init(runtime_env={"env_vars": WORKER_ENV}, logging_level=logging.WARNING)
         return
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nobody but this process talks to this cluster
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    os.environ.setdefault("RAY_metrics_report_interval_ms", "2000")  # the meter of a short stage needs them in time
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Inherited by every worker, which starts sooner so than through a runtime environment.
     for name, value in WORKER_ENV.items():
