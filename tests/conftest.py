@@ -8,7 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from parts import write_bright, write_model
+from parts import write_bright, write_llm, write_model
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -26,6 +26,11 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Path) -> Path:
     return write_model(tmp_path_factory.mktemp("model") / "tiny", tiny_corpus)
+
+
+@pytest.fixture(scope="session")
+def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_llm(tmp_path_factory.mktemp("llm") / "tiny")
 
 
 @pytest.fixture(scope="session")

@@ -75,12 +75,46 @@ def check_writable(root: str) -> None:
     """
     probe = join(root, f".probe-{uuid.uuid4().hex}")
     try:
-        write_bytes(probe, b"")
-        fs, path = open_filesystem(probe)
-        fs.delete_file(path)
+        if is_s3(root):
+            _probe_s3(probe)
+        else:
+            write_bytes(probe, b"")
+            delete_file(probe)
     except OSError as error:
         detail = " ".join(str(error).split())
         raise UserError(f"run.root {root} cannot be written: {detail}") from None
+
+
+def _probe_s3(uri: str) -> None:
+    """With boto3, which says more than pyarrow about what is wrong, and says it sooner."""
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    quick = Config(connect_timeout=4, read_timeout=8, retries={"total_max_attempts": 1})
+    try:
+        client = boto3.client("s3", config=quick)
+        client.put_object(Bucket=bucket, Key=key, Body=b"")
+        client.delete_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        what = {
+            "NoSuchBucket": f"bucket {bucket} does not exist",
+            "InvalidAccessKeyId": "the key is refused (AWS_ACCESS_KEY_ID is not known there)",
+            "SignatureDoesNotMatch": "the key is refused (AWS_SECRET_ACCESS_KEY is not that of AWS_ACCESS_KEY_ID)",
+            "AccessDenied": f"the key is not allowed to write into bucket {bucket}",
+        }.get(code, str(error))
+        raise OSError(what) from None
+    except NoCredentialsError:
+        raise OSError(
+            "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or a profile"
+        ) from None
+    except HTTPClientError:
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "the S3 endpoint"
+        raise OSError(f"no answer from {endpoint}") from None
+    except (BotoCoreError, ValueError) as error:
+        raise OSError(str(error)) from None
 
 
 def read_bytes(uri: str) -> bytes:

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from parts import write_bright, write_lines
 
-from reasonembed.corpora import parse_source, read_corpus, read_questions
+from reasonembed.corpora import parse_source, read_corpus, read_documents, read_questions
 from reasonembed.errors import UserError
 
 
@@ -97,10 +97,6 @@ def no_gold(folder):
     write_lines(path, [{"id": "q", "query": "?", "gold_ids": [], "excluded_ids": []}])
 
 
-def not_utf8(folder):
-    (folder / "nature" / "documents.jsonl").write_bytes(b'{"id": "a", "content": "\xff"}\n')
-
-
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
@@ -109,7 +105,6 @@ def not_utf8(folder):
         (unknown_gold, "names gold document 'nowhere'"),
         (empty, "is empty"),
         (no_gold, "has no gold document"),
-        (not_utf8, "not UTF-8"),
     ],
 )
 def test_bad_input_is_named(tmp_path, damage, says):
@@ -145,3 +140,26 @@ def test_hub_that_cannot_be_reached_is_one_line():
 def test_unknown_task(tiny_corpus):
     with pytest.raises(UserError, match="has no task 'chemistry'; its tasks: nature, physics"):
         read_corpus(f"bright:{tiny_corpus}", ["chemistry"])
+
+
+def test_a_document_that_is_no_text_is_a_reject_and_costs_nothing_else(tmp_path):
+    (tmp_path / "docs.jsonl").write_bytes(
+        b'{"doc_id": "good", "text": "a document"}\n'
+        b'{"doc_id": "bytes", "text": "broken \xff\xfe here"}\n'
+        b'{"doc_id": "pair", "text": "half \\ud800 a pair"}\n'
+        b'{"doc_id": "empty", "text": ""}\n'
+        b'{"doc_id": "space", "text": " \\n\\t "}\n'
+    )
+    documents = read_documents(f"files:{tmp_path}")
+    reasons = dict(zip(documents["doc_id"].to_pylist(), documents["reject_reason"].to_pylist(), strict=True))
+    utf8, empty = "text is not valid UTF-8", "empty text"
+    assert reasons == {"good": None, "bytes": utf8, "pair": utf8, "empty": empty, "space": empty}
+    assert read_corpus(f"files:{tmp_path}")["doc_id"].to_pylist() == ["good"]
+
+
+def test_a_parquet_string_that_is_no_utf8_is_a_reject(tmp_path):
+    raw = pa.array([b"fine", b"broken \xff"], pa.binary())
+    text = pa.Array.from_buffers(pa.string(), 2, raw.buffers())
+    pq.write_table(pa.table({"doc_id": ["a", "b"], "text": text, "year": [1, 2]}), tmp_path / "docs.parquet")
+    documents = read_documents(f"files:{tmp_path}")
+    assert documents["reject_reason"].to_pylist() == [None, "text is not valid UTF-8"]

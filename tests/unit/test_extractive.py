@@ -1,11 +1,9 @@
-import json
-
 import numpy as np
 import pytest
-from reasonembed.llm.parsing import GeneratedQuery, Judgement, ReasoningQuery, parse
 
 from reasonembed.llm.extractive import ExtractiveEngine, extract_query
-from reasonembed.llm.protocol import Answer, Request
+from reasonembed.llm.protocol import Request
+from reasonembed.llm.replies import GeneratedQuery, Grading, ReasoningQuery, parse
 from reasonembed.retrieval.collection import Collection
 
 TEXTS = {
@@ -60,40 +58,13 @@ def test_rewrite_adds_words_of_what_the_query_finds(engine):
 
 
 def test_grades_are_relative_to_the_source(engine):
-    graded = {
-        doc_id: ask(
-            engine, "annotate", Judgement, query=TEXTS["heapq.nlargest"], source_doc_id="heapq.nlargest", doc_id=doc_id
-        ).value
-        for doc_id in TEXTS
-    }
+    source = {"query": TEXTS["heapq.nlargest"], "source_doc_id": "heapq.nlargest"}
+    graded = {doc_id: ask(engine, "annotate", Grading, **source, doc_id=doc_id) for doc_id in TEXTS}
     assert graded["heapq.nlargest"].score == pytest.approx(1, abs=0.1)
     assert graded["heapq.nsmallest"].score > graded["os.remove"].score
-    assert graded["heapq.nsmallest"].grade > graded["os.remove"].grade
+    assert graded["heapq.nsmallest"].value.grade > graded["os.remove"].value.grade
 
 
 def test_unknown_document_is_an_answer_with_an_error_not_an_exception(engine):
-    parsed = ask(engine, "annotate", Judgement, query="x", source_doc_id="nowhere", doc_id="os.remove")
+    parsed = ask(engine, "annotate", Grading, query="x", source_doc_id="nowhere", doc_id="os.remove")
     assert "nowhere" in parsed.reject_reason
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "grade 5",
-        '{"grade": 6, "score": 1.0, "rationale": ""}',
-        '{"grade": 3, "rationale": ""}',
-        '{"grade": "3", "score": 0.5, "rationale": ""}',
-        '{"grade": 3, "score": 0.5, "rationale": "", "x": 1}',
-    ],
-)
-def test_what_is_not_exactly_an_answer_is_rejected_with_its_text(text):
-    parsed = parse(Answer(text=text), Judgement)
-    assert parsed.value is None
-    assert parsed.reject_reason.startswith("invalid answer")
-    assert parsed.raw_answer == text
-
-
-def test_engine_error_is_the_reason():
-    assert parse(Answer(error="timeout"), Judgement).reject_reason == "timeout"
-    assert parse(Answer(text=json.dumps({"grade": 3, "score": 0.5, "rationale": "r"})), Judgement).value.grade == 3

@@ -71,6 +71,7 @@ class Sampling(Section):
     temperature: float = Field(0.7, ge=0)
     """0 is greedy. An invalid answer is asked for again at 0.5 at least: greedily it would come out the same."""
     top_p: float = Field(0.95, gt=0, le=1)
+    """Only the likeliest tokens that have this share of the probability between them."""
     top_k: int = Field(0, ge=0)
     """0 means all tokens."""
     max_new_tokens: int = Field(2048, ge=1)

@@ -9,6 +9,7 @@ class Clean(Sampling):
     """Documents that do not belong to their task's subject are never sources. Needs a language model."""
 
     enabled: bool = False
+    """Run the stage; without it every document may be a source."""
     temperature: float = Field(0.0, ge=0)
     max_new_tokens: int = Field(32, ge=1)
     subjects: dict[str, str] = {}

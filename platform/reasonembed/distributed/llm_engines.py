@@ -16,6 +16,7 @@ from reasonembed.config import Llm, Run, Sampling
 from reasonembed.distributed.llm_rows import Closing, TaskRows, scratch_schema, table_of
 from reasonembed.distributed.row_stage import Transform
 from reasonembed.embedder.source import resolve
+from reasonembed.ids import digest
 from reasonembed.llm.expectation import expected_score
 from reasonembed.llm.openai_session import OpenAiSession, chat_body
 from reasonembed.llm.protocol import Answer, Engine
@@ -146,12 +147,14 @@ def _closing(asking: Asking) -> Closing:
     return Closing(asking.rows.task.schema, asking.counter)
 
 
-def _prepared(rows: TaskRows, prepare: Callable[[list[dict[str, str]]], dict[str, Any]], row: dict[str, Any]) -> Any:
+def _prepared(
+    rows: TaskRows, prepare: Callable[[list[dict[str, str]], str], dict[str, Any]], row: dict[str, Any]
+) -> Any:
     """The columns that a processor's steps read, or the error with which they pass a row by."""
     request = rows.request(row)
     if isinstance(request, Answer):
         return {ERROR: request.error}
-    return prepare(messages(request)) | {ERROR: ""}
+    return prepare(messages(request), str(row[rows.task.id_column])) | {ERROR: ""}
 
 
 def _finished(rows: TaskRows, answer_of: Callable[[Mapping[str, Any]], Answer], row: dict[str, Any]) -> dict[str, Any]:
@@ -177,7 +180,7 @@ def _vllm(asking: Asking) -> Transform:
     if asking.grades:
         parameters["logprobs"] = LIKELIEST
 
-    def prepare(prompt: list[dict[str, str]]) -> dict[str, Any]:
+    def prepare(prompt: list[dict[str, str]], row_id: str) -> dict[str, Any]:
         columns: dict[str, Any] = {"messages": prompt, "sampling_params": parameters}
         return columns | {"model": resolve(sampling.lora)} if sampling.lora else columns
 
@@ -273,14 +276,16 @@ def _http(asking: Asking) -> Transform:
         asking.model,
         asking.sampling,
         temperature=asking.temperature,
-        seed=asking.run.seed + asking.attempt,
         schema=asking.schema if llm.constrained else None,
         likeliest=LIKELIEST if asking.grades else 0,
     )
 
-    def prepare(prompt: list[dict[str, str]]) -> dict[str, Any]:
+    def prepare(prompt: list[dict[str, str]], row_id: str) -> dict[str, Any]:
+        # One seed for all rows would draw the same for all of them.
+        seed = int(digest(str(asking.run.seed), str(asking.attempt), row_id, length=7), 16)
+        whole = body | {"messages": prompt, "seed": seed}
         # As text: a table would change what is nested in it.
-        return {"payload": {"body": json.dumps(body | {"messages": prompt}, ensure_ascii=False)}}
+        return {"payload": {"body": json.dumps(whole, ensure_ascii=False)}}
 
     session = partial(
         OpenAiSession,

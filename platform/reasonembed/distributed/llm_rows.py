@@ -14,6 +14,7 @@ ACCOUNT = [
     pa.field("input_tokens", pa.int32()),
     pa.field("output_tokens", pa.int32()),
     pa.field("retriable", pa.bool_()),
+    pa.field("engine_seconds", pa.float32()),  # of an engine in the worker's own process
 ]
 
 
@@ -56,6 +57,7 @@ class TaskRows:
             "input_tokens": answer.input_tokens,
             "output_tokens": answer.output_tokens,
             "retriable": parsed.retriable,
+            "engine_seconds": answer.seconds,
         }
 
 

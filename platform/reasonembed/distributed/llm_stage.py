@@ -12,7 +12,7 @@ from reasonembed import storage
 from reasonembed.artifacts import SCRATCH
 from reasonembed.config import Config, Sampling
 from reasonembed.distributed.llm_engines import Asking, check_server, transform_of
-from reasonembed.distributed.llm_rows import TaskRows, scratch_schema
+from reasonembed.distributed.llm_rows import ACCOUNT, TaskRows
 from reasonembed.distributed.meter import Meter, metered
 from reasonembed.distributed.row_stage import RowStage, compact_rows, row_figures, write_rows
 from reasonembed.distributed.session import run_remote, start_ray
@@ -135,12 +135,15 @@ def _row_count(uri: str) -> int:
 
 def _account(meters: Sequence[Meter], scratch: Sequence[str]) -> dict[str, Any]:
     """What was paid, over all attempts and interruptions, and how fast the last run of the stage went."""
-    tokens = storage.read_table(scratch, pa.schema(list(scratch_schema(pa.schema([])))[:2]))
+    paid = storage.read_table(scratch, pa.schema([field for field in ACCOUNT if field.name != "retriable"]))
+    sums = {name: pc.sum(paid[name]).as_py() for name in paid.schema.names}
     figures: dict[str, Any] = {
-        "calls": tokens.num_rows,
-        "input_tokens": pc.sum(tokens["input_tokens"]).as_py() or 0,
-        "output_tokens": pc.sum(tokens["output_tokens"]).as_py() or 0,
+        "calls": paid.num_rows,
+        "input_tokens": sums["input_tokens"] or 0,
+        "output_tokens": sums["output_tokens"] or 0,
     }
+    if sums["engine_seconds"] is not None:
+        figures["engine_seconds"] = round(sums["engine_seconds"], 3)
     if meters:
         figures |= {name: value for name, value in meters[0].figures().items() if value is not None}
         if hours := sum(meter.figures().get("gpu_hours", 0) for meter in meters):

@@ -11,6 +11,7 @@ The design was chosen on the dev half of ``pydocs``; ``benchmarks/results`` has 
 
 import json
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -70,11 +71,13 @@ class ExtractiveEngine:
 
     def _answer(self, request: Request) -> Answer:
         method = {"generate": self._generate, "rewrite": self._rewrite, "annotate": self._annotate}[request.kind]
+        started = time.perf_counter()
         try:
             reply, score = method(request)
         except (KeyError, ValueError) as error:
             return Answer(error=f"extractive: {error}", lasting=True)
-        return Answer(text=json.dumps(reply, ensure_ascii=False), score=score)
+        text = json.dumps(reply, ensure_ascii=False)
+        return Answer(text=text, score=score, seconds=time.perf_counter() - started)
 
     def _generate(self, request: Request) -> tuple[dict[str, Any], None]:
         return {"query": extract_query(request.fields["document"], request.fields["title"])}, None

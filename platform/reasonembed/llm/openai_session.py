@@ -28,16 +28,13 @@ TRANSIENT = {408, 409, 425, 429}
 ERROR_CHARS = 200
 
 
-def chat_body(
-    model: str, sampling: Sampling, temperature: float, seed: int, schema: str | None, likeliest: int
-) -> dict[str, Any]:
-    """The body of ``/v1/chat/completions``, but for the messages."""
+def chat_body(model: str, sampling: Sampling, temperature: float, schema: str | None, likeliest: int) -> dict[str, Any]:
+    """The body of ``/v1/chat/completions``, but for the messages and the seed."""
     body: dict[str, Any] = {
         "model": model,
         "temperature": temperature,
         "top_p": sampling.top_p,
         "max_tokens": sampling.max_new_tokens,
-        "seed": seed,
     }
     if sampling.top_k:
         body["top_k"] = sampling.top_k

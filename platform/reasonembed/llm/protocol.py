@@ -33,6 +33,8 @@ class Answer:
     """In [0, 1], finer than a grade, where the engine has more to say than a digit."""
     input_tokens: int = 0
     output_tokens: int = 0
+    seconds: float | None = None
+    """That the engine worked on it, where it works on one at a time."""
 
 
 class Engine(Protocol):
