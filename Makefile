@@ -45,7 +45,7 @@ test: $(DEV) ## run the tests
 	$(BIN)/python -m pytest
 
 test-s3: $(DEV) ## the tests of storage against Ceph's gateway, which checks keys and headers as S3 does
-	$(BIN)/python tests/ceph/run.py
+	S3_SERVER=ceph $(BIN)/python -m pytest tests/engines/test_s3.py tests/ceph
 
 lint: $(DEV) ## ruff and mypy
 	$(BIN)/ruff check

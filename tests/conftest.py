@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from parts import write_bright, write_llm, write_model
+from s3_server import running_server
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -49,3 +50,9 @@ def run_job():
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    with running_server():
+        yield

@@ -89,7 +89,7 @@ def _probe_s3(uri: str) -> None:
     """With boto3, which says more than pyarrow about what is wrong, and says it sooner."""
     import boto3
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, NoCredentialsError
 
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     quick = Config(connect_timeout=4, read_timeout=8, retries={"total_max_attempts": 1})
@@ -110,7 +110,7 @@ def _probe_s3(uri: str) -> None:
         raise OSError(
             "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or a profile"
         ) from None
-    except HTTPClientError:
+    except (ConnectionError, HTTPClientError):
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "the S3 endpoint"
         raise OSError(f"no answer from {endpoint}") from None
     except (BotoCoreError, ValueError) as error:
