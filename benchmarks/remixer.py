@@ -13,6 +13,8 @@ Without ``--model`` a small random model is made. Ratios are what counts: the ma
 """
 
 import argparse
+import json
+import os
 import random
 import statistics
 import subprocess
@@ -54,6 +56,8 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--rounds", type=int, default=3, help="of the comparison with bare vLLM; medians are reported")
     parser.add_argument("--new-tokens", type=int, default=120)
+    parser.add_argument("--text-chars", type=int, default=40, help="of each text in an answer")
+    parser.add_argument("--expected-grade", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--root", default="runs/bench")
     arguments = parser.parse_args()
     quiet_libraries()
@@ -61,18 +65,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="reasonembed-bench-") as folder:
         model = arguments.model or _random_model(Path(folder) / "random-qwen3")
         for part in arguments.parts:
-            {"vllm": _vllm, "prefix": _prefix, "extractive": _extractive}[part](arguments, model, console)
+            PARTS[part](arguments, model, console)
 
 
 # ---- the annotation stage over one vLLM actor
 
 
 def _config(arguments: argparse.Namespace, model: str, folder: str) -> Config:
-    # Four batches at a time that together fill vLLM, and blocks of twice that.
+    # Four batches at a time, each of which fills vLLM, and blocks of twice that.
     at_a_time = CPU_ENGINE["max_num_seqs"] if arguments.device == "cpu" else 512
     return Config.model_validate(
         {
-            "run": {"root": folder, "rows_per_block": 4 * at_a_time},
+            "run": {"root": folder, "rows_per_block": 8 * at_a_time},
             "llm": {
                 "engine": "vllm",
                 "model": model,
@@ -83,7 +87,8 @@ def _config(arguments: argparse.Namespace, model: str, folder: str) -> Config:
             },
             "annotate": {
                 "max_new_tokens": arguments.new_tokens,
-                "max_text_chars": 40 if arguments.model is None else 800,
+                "max_text_chars": arguments.text_chars,
+                "expected_grade": arguments.expected_grade,
             },
         }
     )
@@ -128,18 +133,20 @@ def _platform(arguments: argparse.Namespace, model: str, pairs: pa.Table, task: 
         return run_llm_stage(stage, config, [path], f"{folder}/out")
 
 
-def _bare(arguments: argparse.Namespace, model: str, pairs: pa.Table, task: Callable[[], Any]) -> dict[str, Any]:
+def _bare(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
     """In a process of its own, which leaves nothing behind."""
-    import multiprocessing
-
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        found: dict[str, Any] = pool.apply(_bare_here, (vars(arguments), model, pairs, task))
+    command = [sys.executable, __file__, "bare", "--model", model]
+    for name in ("prompts", "device", "new_tokens", "text_chars"):
+        command += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
+    command.append("--expected-grade" if arguments.expected_grade else "--no-expected-grade")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def _bare_here(arguments: dict[str, Any], model: str, pairs: pa.Table, task: Callable[[], Any]) -> dict[str, Any]:
-    import os
-
+def _bare_here(arguments: argparse.Namespace, model: str, console: Console) -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_LOGGING_LEVEL": "ERROR"}
     from vllm import LLM, SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
@@ -148,9 +155,11 @@ def _bare_here(arguments: dict[str, Any], model: str, pairs: pa.Table, task: Cal
     from reasonembed.distributed.llm_rows import TaskRows
     from reasonembed.remixer.prompting import messages
 
-    config = _config(argparse.Namespace(**arguments), model, "nowhere")
+    pairs, queries, documents = _pairs(arguments.prompts)
+    task = partial(_task, queries, documents)
+    config = _config(arguments, model, "nowhere")
     asking = Asking(TaskRows(task, "bench"), config.llm, config.annotate, config.run)
-    engine = LLM(model, distributed_executor_backend="uni", **engine_arguments(asking))
+    engine = LLM(model, **engine_arguments(asking))
     parameters = SamplingParams(
         temperature=config.annotate.temperature,
         top_p=config.annotate.top_p,
@@ -170,10 +179,15 @@ def _bare_here(arguments: dict[str, Any], model: str, pairs: pa.Table, task: Cal
     started = time.perf_counter()
     outputs = engine.generate(prompts, parameters, use_tqdm=False)
     seconds = time.perf_counter() - started
-    return {
-        "rows_per_second": len(outputs) / seconds,
-        "output_tokens": sum(len(output.outputs[0].token_ids) for output in outputs),
-    }
+    tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
+    print(json.dumps({"rows_per_second": len(outputs) / seconds, "output_tokens": tokens}), flush=True)  # noqa: T201
+    os._exit(0)  # vLLM 0.32 on a CPU may hang while it shuts down
+
+
+def _platform_here(arguments: argparse.Namespace, model: str, console: Console) -> None:
+    """By itself, to be looked at with a profiler."""
+    pairs, queries, documents = _pairs(arguments.prompts)
+    console.print(_platform(arguments, model, pairs, partial(_task, queries, documents)))
 
 
 def _vllm(arguments: argparse.Namespace, model: str, console: Console) -> None:
@@ -184,7 +198,7 @@ def _vllm(arguments: argparse.Namespace, model: str, console: Console) -> None:
         table.add_column(name, justify="right")
     ratios = []
     for number in range(arguments.rounds):
-        bare = _bare(arguments, model, pairs, task)["rows_per_second"]
+        bare = _bare(arguments, model)["rows_per_second"]
         ours = _platform(arguments, model, pairs, task)["rows_per_second"]
         ratios.append(ours / bare)
         table.add_row(str(number + 1), f"{bare:.1f}", f"{ours:.1f}", f"{ratios[-1]:.2f}")
@@ -242,7 +256,19 @@ def _random_model(folder: Path) -> str:
     return str(write_llm(folder))
 
 
+PARTS = {
+    "vllm": _vllm,
+    "prefix": _prefix,
+    "extractive": _extractive,
+    # Halves of the first, each in a process of its own.
+    "bare": _bare_here,
+    "platform": _platform_here,
+}
+
 if __name__ == "__main__":
-    if subprocess.run(["git", "-C", str(REPOSITORY), "diff", "--quiet"], check=False).returncode:
+    if (
+        "bare" not in sys.argv
+        and subprocess.run(["git", "-C", str(REPOSITORY), "diff", "--quiet"], check=False).returncode
+    ):
         Console(stderr=True).print("the working tree has changes; a result to keep is one of a commit", style="yellow")
     main()

@@ -96,6 +96,21 @@ def test_environment_stands_between_file_and_arguments(run_job, config, tmp_path
     assert json.loads(done.stdout)["artifact"].startswith(str(tmp_path / "elsewhere"))
 
 
+def test_the_plan_tells_the_bill_without_spending_anything(run_job, config, tmp_path):
+    overrides = ["llm.engine=vllm", "llm.model=Qwen/Qwen3-8B", "plan.price_per_gpu_hour=2.5"]
+    done = run_job("plan", config, *overrides)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    stages = {stage["stage"]: stage for stage in result["stages"]}
+    assert list(stages) == ["generate", "rewrite", "annotate"]
+    assert (stages["generate"]["calls"], stages["annotate"]["calls"]) == (40, 320)
+    assert stages["annotate"]["input_tokens"] > 320 * 500
+    assert result["cost"] == pytest.approx(result["gpu_hours"] * 2.5, abs=0.01)
+    assert "GPU-hours" in done.stderr
+    assert "reckoned for 8B on 1 x H100" in " ".join(done.stderr.split())
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["corpus", "questions"]
+
+
 def test_help_lists_what_a_job_takes(run_job):
     done = run_job("train", "--help", COLUMNS="80")
     assert done.returncode == 0

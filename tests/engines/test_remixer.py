@@ -405,6 +405,15 @@ def test_cleaning_over_http(server, poisoned, run_job):
     assert {row["doc_id"] for row in rows if row["reject_reason"]} == {"long", "garbage"}
 
 
+def test_the_plan_measures_on_a_sample(server, poisoned, run_job):
+    overrides = ["plan.sample=6", "clean.enabled=false", "run.max_reject_fraction=1"]
+    done = run_job("plan", poisoned, *overrides, OPEN="sesame")
+    assert done.returncode == 0, done.stderr
+    stages = json.loads(done.stdout.splitlines()[-1])["stages"]
+    assert all(stage["basis"].startswith("measured on") for stage in stages)
+    assert all(stage["output_tokens"] < stage["calls"] * 160 for stage in stages)
+
+
 def test_too_many_rejects_end_the_job_with_their_reasons(server, poisoned, run_job):
     """Every answer is garbage: the query that each prompt carries says so."""
     overrides = ["clean.enabled=true", "clean.subjects={water: GARBAGE}", "llm.retries=0"]

@@ -75,3 +75,10 @@ def test_every_field_is_documented_or_speaks_for_itself():
 def test_shipped_configs_load(repository):
     for path in (repository / "jobs/configs").glob("*.yaml"):
         load_config(path, env={})
+
+
+def test_every_config_that_is_shipped_loads(repository):
+    paths = sorted((repository / "jobs" / "configs").glob("*.yaml"))
+    assert {path.stem for path in paths} >= {"quickstart", "remixer-vllm", "remixer-http", "reasonembed-qwen3-4b"}
+    for path in paths:
+        load_config(path, env={})

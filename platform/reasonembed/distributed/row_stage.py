@@ -92,6 +92,7 @@ def write_rows(stage: RowStage, inputs: Sequence[str], uri: str, attempt: int = 
 def _execute(stage: RowStage, inputs: Sequence[str], folder: str, checkpoint: str) -> None:
     start_ray()
     context = ray.data.DataContext.get_current()
+    context.memory_usage_poll_interval_s = None  # walks through all pages of a large engine every second
     fs, path = storage.open_filesystem(folder)
     checkpoint_path = storage.open_filesystem(checkpoint)[1]
     context.checkpoint_config = CheckpointConfig(

@@ -38,7 +38,9 @@ def start_ray() -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nobody but this process talks to this cluster
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    os.environ.setdefault("RAY_metrics_report_interval_ms", "2000")  # the meter of a short stage needs them in time
+    os.environ.setdefault("RAY_metrics_report_interval_ms", "5000")  # the meter of a short stage needs them in time
+    # Engines are Ray's workers; at its default of 15 they would stand behind everything else on the machine.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Inherited by every worker, which starts sooner so than through a runtime environment.
     for name, value in WORKER_ENV.items():

@@ -15,10 +15,10 @@ LOOK_EVERY_SECONDS = 0.5
 
 def end_with_parent() -> None:
     """In a child process: start a thread that ends the process when its parent is gone. Elsewhere: nothing."""
-    parent = multiprocessing.parent_process()
-    if parent is None or parent.pid is None:
+    if multiprocessing.parent_process() is None:
         return
-    threading.Thread(target=_watch, args=(parent.pid,), name="end-with-parent", daemon=True).start()
+    # Not the parent that multiprocessing knows: with its fork server that is not the process to watch.
+    threading.Thread(target=_watch, args=(os.getppid(),), name="end-with-parent", daemon=True).start()
 
 
 def _watch(parent: int) -> None:
