@@ -40,7 +40,11 @@ def plan(pipeline: Pipeline) -> tuple[str, dict[str, Any]]:
         for stage, calls in planning.guessed_calls(sizes, config.clean.enabled).items()
     ]
     hours = planning.total_hours(plans)
-    Console(stderr=True, highlight=False).print(_table(plans, config, hours))
+    console = Console(stderr=True, highlight=False)
+    console.print(_table(plans, config))
+    for each in plans:
+        console.print(f"{each.stage}: {each.basis}", soft_wrap=True)
+    console.print(_sum(config, hours), soft_wrap=True)
     figures: dict[str, Any] = {"stages": [asdict(each) for each in plans], "gpu_hours": hours}
     if hours is not None and config.plan.price_per_gpu_hour is not None:
         figures["cost"] = round(hours * config.plan.price_per_gpu_hour, 2)
@@ -108,24 +112,27 @@ def _gpus_per_actor(config: Config) -> int:
     return config.llm.tensor_parallel if config.llm.engine == "vllm" and config.llm.device == "gpu" else 0
 
 
-def _table(plans: list[planning.StagePlan], config: Config, hours: float | None) -> Table:
-    table = Table(title=f"{config.corpus.source}, engine {config.llm.engine}", caption=_caption(config, hours))
+def _table(plans: list[planning.StagePlan], config: Config) -> Table:
+    table = Table(title=f"{config.corpus.source}, engine {config.llm.engine}")
     for name in ("stage", "model"):
         table.add_column(name)
     for name in ("calls", "tokens in", "tokens out", "GPU-hours"):
         table.add_column(name, justify="right")
-    table.add_column("from")
     for each in plans:
-        spent = "-" if each.gpu_hours is None else f"{each.gpu_hours:,.1f}"
+        spent = "-" if each.gpu_hours is None else _hours(each.gpu_hours)
         counts = (f"{each.calls:,}", f"{each.input_tokens:,}", f"{each.output_tokens:,}")
-        table.add_row(each.stage, each.model, *counts, spent, each.basis)
+        table.add_row(each.stage, each.model, *counts, spent)
     return table
 
 
-def _caption(config: Config, hours: float | None) -> str:
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f}" if hours >= 1 else f"{hours:.2g}"
+
+
+def _sum(config: Config, hours: float | None) -> str:
     if hours is None:
         return "no GPU-hours: the engine is not yours to pay by the hour, or a model's size is unknown"
     wall = hours / (config.llm.actors[1] * config.llm.tensor_parallel)
-    text = f"{hours:,.1f} GPU-hours; {wall:,.1f} hours with {config.llm.actors[1]} actors"
+    text = f"{_hours(hours)} GPU-hours; {_hours(wall)} hours with {config.llm.actors[1]} actors"
     price = config.plan.price_per_gpu_hour
     return text if price is None else f"{text}; {hours * price:,.2f} at {price:g} a GPU-hour"
