@@ -163,3 +163,10 @@ def test_a_parquet_string_that_is_no_utf8_is_a_reject(tmp_path):
     pq.write_table(pa.table({"doc_id": ["a", "b"], "text": text, "year": [1, 2]}), tmp_path / "docs.parquet")
     documents = read_documents(f"files:{tmp_path}")
     assert documents["reject_reason"].to_pylist() == [None, "text is not valid UTF-8"]
+
+
+def test_a_benchmark_keeps_its_empty_documents(tmp_path):
+    folder = write_bright(tmp_path / "bright_tiny")
+    with (folder / "nature" / "documents.jsonl").open("a") as file:
+        file.write('{"id": "nothing", "content": ""}\n')
+    assert "nothing" in read_corpus(f"bright:{folder}")["doc_id"].to_pylist()

@@ -14,12 +14,13 @@ from reasonembed.errors import UserError
 def read_corpus(place: str, tasks: Sequence[str] | None) -> pa.Table:
     folder = _folder(place)
     task = folder.resolve().name
-    return corpus_table(
+    rows = (
         (task, text_field(row, ["_id"], where), text_field(row, ["title"], where, ""), text_field(row, ["text"], where))
         for where, row in (
             (f"{folder / 'corpus.jsonl'}, line {n}", row) for n, row in json_lines(folder / "corpus.jsonl")
         )
     )
+    return corpus_table(rows, benchmark=True)
 
 
 def read_questions(place: str, split: str) -> pa.Table:

@@ -41,10 +41,11 @@ DEFAULT_INSTRUCTION = "Given a question, retrieve relevant passages that help an
 
 
 def read_corpus(place: str, tasks: Sequence[str] | None) -> pa.Table:
-    return corpus_table(
+    rows = (
         (task, text_field(row, ["id"], where), "", text_field(row, ["content"], where))
         for task, where, row in _rows(place, "documents", tasks)
     )
+    return corpus_table(rows, benchmark=True)
 
 
 def read_questions(place: str, tasks: Sequence[str] | None) -> pa.Table:

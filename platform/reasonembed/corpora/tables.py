@@ -47,9 +47,15 @@ def text_field(row: dict[str, Any], names: Sequence[str], where: str, default: s
     return default
 
 
-def corpus_table(rows: Iterable[tuple[str, str, str, str]]) -> pa.Table:
-    """``schemas.DOCUMENTS`` out of (task, doc_id, title, text) rows."""
-    columns = list(zip(*((*map(_encodable, row), _reject_reason(row)) for row in rows), strict=True)) or [()] * 5
+def corpus_table(rows: Iterable[tuple[str, str, str, str]], benchmark: bool = False) -> pa.Table:
+    """``schemas.DOCUMENTS`` out of (task, doc_id, title, text) rows.
+
+    Args:
+        rows: of a reader.
+        benchmark: keep empty documents, which published figures were measured with.
+    """
+    found = ((*map(_encodable, row), _reject_reason(row, benchmark)) for row in rows)
+    columns = list(zip(*found, strict=True)) or [()] * 5
     return pa.table([pa.array(column, pa.string()) for column in columns], schema=schemas.DOCUMENTS)
 
 
@@ -57,13 +63,13 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _reject_reason(row: tuple[str, str, str, str]) -> str | None:
+def _reject_reason(row: tuple[str, str, str, str], benchmark: bool) -> str | None:
     try:
         for field in row:
             field.encode("utf-8")
     except UnicodeEncodeError:
         return "text is not valid UTF-8"
-    return None if row[3].strip() else "empty text"
+    return None if benchmark or row[3].strip() else "empty text"
 
 
 def question_row(
