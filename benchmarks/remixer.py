@@ -151,8 +151,9 @@ def _bare_here(arguments: argparse.Namespace, model: str, console: Console) -> N
     from vllm import LLM, SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 
-    from reasonembed.distributed.llm_engines import LIKELIEST, Asking, engine_arguments
+    from reasonembed.distributed.asking import LIKELIEST, Asking
     from reasonembed.distributed.llm_rows import TaskRows
+    from reasonembed.distributed.vllm_engine import engine_arguments
     from reasonembed.remixer.prompting import messages
 
     pairs, queries, documents = _pairs(arguments.prompts)

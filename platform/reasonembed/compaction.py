@@ -7,7 +7,6 @@ byte, on disk and on S3.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +18,6 @@ from reasonembed import storage
 FILE_BYTES = 128 << 20
 ROWS_AT_A_TIME = 32_768
 OPEN_TABLES = 64
-READERS = 16
 
 
 def compact(
@@ -67,8 +65,7 @@ class _Sorter:
     ) -> None:
         ids = pa.chunked_array([c for uri in order for c in _columns(uri, [id_column])[id_column].chunks], pa.string())
         names = [id_column, *([reject] if reject else []), *([then_by] if then_by else [])]
-        with ThreadPoolExecutor(READERS) as pool:
-            keys = list(pool.map(lambda uri: _columns(uri, names), scratch))
+        keys = storage.each_of(lambda uri: _columns(uri, names), scratch)
         sizes = [table.num_rows for table in keys]
         self.file = np.repeat(np.arange(len(keys)), sizes)
         self.row = np.concatenate([np.arange(size) for size in sizes]) if sizes else np.zeros(0, np.int64)
@@ -113,9 +110,10 @@ class _Tables:
 
     def _read(self, files: list[int]) -> None:
         missing = [file for file in files if file not in self._open]
-        with ThreadPoolExecutor(READERS) as pool:
-            found = pool.map(lambda file: storage.read_table([self._uris[file]], self._schema), missing)
-            self._open.update(zip(missing, found, strict=True))
+        found = storage.each_of(
+            lambda uri: storage.read_table([uri], self._schema), [self._uris[file] for file in missing]
+        )
+        self._open.update(zip(missing, found, strict=True))
         for file in files:
             self._open.move_to_end(file)
         while len(self._open) > OPEN_TABLES:

@@ -9,11 +9,12 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -22,6 +23,9 @@ import pyarrow.parquet as pq
 from reasonembed.errors import UserError
 
 CHUNK = 1 << 20
+READERS = 16
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -213,13 +217,20 @@ def write_table(table: pa.Table, uri: str) -> None:
 
 def read_table(uris: Sequence[str], schema: pa.Schema) -> pa.Table:
     """The named Parquet files, one after the other, as one table of the given schema."""
-    tables = []
-    for uri in uris:
+
+    def read(uri: str) -> pa.Table:
         fs, path = open_filesystem(uri)
         # A file object, not a path: pyarrow would read `key=value` folders of a path as partition columns.
         with fs.open_input_file(path) as source:
-            tables.append(pq.read_table(source, columns=schema.names).cast(schema))
-    return pa.concat_tables(tables) if tables else schema.empty_table()
+            return pq.read_table(source, columns=schema.names).cast(schema)
+
+    return pa.concat_tables(each_of(read, uris)) if uris else schema.empty_table()
+
+
+def each_of(function: Callable[[str], T], uris: Sequence[str]) -> list[T]:
+    """The function's result for every URI, in order; many at a time, because a store answers slowly but to many."""
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(pool.map(function, uris))
 
 
 @contextmanager

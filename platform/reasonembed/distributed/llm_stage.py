@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 from reasonembed import storage
 from reasonembed.artifacts import SCRATCH
 from reasonembed.config import Config, Sampling
-from reasonembed.distributed.llm_engines import Asking, check_server, transform_of
+from reasonembed.distributed.asking import Asking
+from reasonembed.distributed.http_engine import check_server
+from reasonembed.distributed.llm_engines import transform_of
 from reasonembed.distributed.llm_rows import ACCOUNT, TaskRows
 from reasonembed.distributed.meter import Meter, metered
 from reasonembed.distributed.row_stage import RowStage, compact_rows, row_figures, write_rows
@@ -80,8 +82,8 @@ def _attempt(stage: RowStage, asking: Asking, inputs: Sequence[str], uri: str) -
     """One pass over the questions; what an earlier, interrupted pass wrote is not asked again."""
     if storage.exists(storage.join(uri, SCRATCH, f"done-{asking.attempt}")):
         return write_rows(stage, inputs, uri, asking.attempt), None
-    done = sum(_row_count(file) for file in _scratch_files(uri, asking.attempt))
-    total = sum(_row_count(file) for file in inputs) - done
+    done = sum(storage.each_of(_row_count, _scratch_files(uri, asking.attempt)))
+    total = sum(storage.each_of(_row_count, inputs)) - done
     llm = asking.llm
     gpus = llm.actors[1] * llm.tensor_parallel if llm.engine == "vllm" and llm.device == "gpu" else 0
     name = stage.name if not asking.attempt else f"{stage.name}, attempt {asking.attempt + 1}"

@@ -248,7 +248,7 @@ class RemixerStages(CorpusStages):
         uri: str,
         **more: Any,
     ) -> dict[str, Any]:
-        from reasonembed.distributed.llm_engines import engine_name
+        from reasonembed.distributed.asking import engine_name
         from reasonembed.distributed.llm_rows import TaskRows
         from reasonembed.distributed.llm_stage import LlmStage, run_llm_stage
 
