@@ -67,9 +67,26 @@ class StageRunner:
         # JSON knows no tuples; the record must say what the fingerprint was made of.
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in config.items()}
         artifact = materialise(self._root, stage, VERSIONS[stage], plain, inputs, timed, on_reuse=reused.append)
-        rows = artifact.figures.get("rows")
-        size = f", {rows} rows" if rows is not None else ""
         how = "done before, nothing to do" if reused else f"done in {time.time() - started:.1f} s"
-        self.announce(f"{label}: {how}{size}")
+        self.announce(", ".join([f"{label}: {how}", *_account(artifact.figures)]))
         self.artifacts[key or stage] = artifact
         return artifact
+
+
+def _account(figures: Mapping[str, Any]) -> list[str]:
+    """What of a stage's figures people want to see when it ends."""
+    parts = []
+    if (rows := figures.get("rows")) is not None:
+        parts.append(f"{rows:,} rows")
+    if rejects := figures.get("rejects"):
+        reasons = "; ".join(f"{count:,} {reason}" for reason, count in list(rejects.items())[:3])
+        parts.append(f"{sum(rejects.values()):,} rejected ({reasons})")
+    if grades := figures.get("grades"):
+        parts.append("grades " + ", ".join(f"{grade}: {count:,}" for grade, count in grades.items()))
+    if figures.get("input_tokens"):
+        parts.append(f"{figures['input_tokens']:,} tokens in, {figures['output_tokens']:,} out")
+    if (rate := figures.get("prefix_cache_hit_rate")) is not None:
+        parts.append(f"prefix cache {rate:.0%}")
+    if hours := figures.get("gpu_hours"):
+        parts.append(f"{hours:g} GPU-hours")
+    return parts
