@@ -153,7 +153,7 @@ def test_interrupted_twice_the_result_is_the_same(finished, tmp_path, tiny_corpu
     root = tmp_path / "runs"
     config = write_config(tmp_path / "config.yaml", str(root), tiny_corpus, tiny_model)
 
-    code, log = interrupted(config, repository, lambda: any(root.glob("encode/*/.work/checkpoint/*")), signal.SIGINT)
+    code, log = interrupted(config, repository, lambda: any(root.glob("encode/*/.work/checkpoint-0/*")), signal.SIGINT)
     assert code == 130, log
     assert "the same command goes on from here" in log
     assert "Traceback" not in log
