@@ -74,8 +74,8 @@ CHAT_TEMPLATE = (
 )
 
 
-def write_llm(folder: Path) -> Path:
-    """A Qwen3 of two small random layers with a byte-level vocabulary and a chat template, which vLLM loads."""
+def write_llm(folder: Path, hidden_size: int = 64, layers: int = 2) -> Path:
+    """A Qwen3 of a few small random layers with a byte-level vocabulary and a chat template, which vLLM loads."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
@@ -100,10 +100,10 @@ def write_llm(folder: Path) -> Path:
     torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=len(fast),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
+        hidden_size=hidden_size,
+        intermediate_size=2 * hidden_size,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden_size // 32,
         num_key_value_heads=1,
         head_dim=32,  # the smallest that vLLM's attention for CPUs has
         max_position_embeddings=4096,

@@ -55,13 +55,15 @@ class _Steps:
     """Workers report to it, the driver asks it: Ray's own bars need the workers' whole log in the terminal."""
 
     def __init__(self) -> None:
-        self._state = (0, float("nan"))
+        self._done, self._loss, self._resumed = 0, float("nan"), 0
 
     def report(self, done: int, loss: float) -> None:
-        self._state = (done, loss)
+        if done != self._done + 1:
+            self._resumed = done - 1
+        self._done, self._loss = done, loss
 
-    def state(self) -> tuple[int, float]:
-        return self._state
+    def state(self) -> tuple[int, float, int]:
+        return self._done, self._loss, self._resumed
 
 
 @contextmanager
@@ -70,8 +72,9 @@ def show_training(name: str, total: int) -> Iterator[Any]:
     steps = _Steps.remote()  # type: ignore[attr-defined]
 
     def look() -> tuple[int, str]:
-        done, loss = ray.get(steps.state.remote(), timeout=5)
-        return done, name if not done else f"{name}, loss {loss:.3f}"
+        done, loss, resumed = ray.get(steps.state.remote(), timeout=5)
+        begun = f"{name}, resumed at step {resumed}" if resumed else name
+        return done, f"{begun}, loss {loss:.3f}" if done else begun
 
     with progress_bar(name, total, look):
         yield steps

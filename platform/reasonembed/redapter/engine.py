@@ -11,7 +11,7 @@ from reasonembed.config import Train
 from reasonembed.embedder.model import Embedder
 from reasonembed.redapter.gather import rank, world_size
 
-TAG = "state"
+TAG, CLIENT = "state", "reasonembed"
 
 
 def deepspeed_config(settings: Train) -> dict[str, Any]:
@@ -68,12 +68,13 @@ def set_learning_rate(engine: Any, value: float) -> None:
 
 def save_state(engine: Any, folder: Path, state: dict[str, Any]) -> None:
     """Every rank writes its shard; ``state`` (step, history) goes with it."""
-    engine.save_checkpoint(str(folder), tag=TAG, client_state=state)
+    engine.save_checkpoint(str(folder), tag=TAG, client_state={CLIENT: state})
 
 
 def load_state(engine: Any, folder: Path) -> dict[str, Any]:
+    # DeepSpeed hands back what it wrote for itself as well, so ours has a key of its own.
     _, state = engine.load_checkpoint(str(folder), tag=TAG)
-    return dict(state)
+    return dict(state[CLIENT])
 
 
 def export_model(engine: Any, folder: Path, max_tokens: int) -> None:
