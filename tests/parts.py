@@ -150,3 +150,63 @@ def write_config(path: Path, root: str, corpus: Path, model: Path, /, **sections
         values[name] = {**values.get(name, {}), **section}
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     return path
+
+
+class MemoryBatches:
+    """Training rows in memory, laid out as the stage `batches` does; what the loop reads without Ray."""
+
+    def __init__(self, rows: list[dict], settings, seed: int = 0, dev: list[dict] = ()) -> None:
+        import pyarrow as pa
+
+        from reasonembed import schemas
+        from reasonembed.redapter.batches import BATCHES, draw, plan_steps
+
+        self.steps = plan_steps([(row["task"], row["query_id"]) for row in rows], settings, seed)
+        self.dev = pa.Table.from_pylist(list(dev), schema=schemas.TRAINING)
+        by_id = {row["query_id"]: row for row in rows}
+        self._tables = [
+            pa.Table.from_pylist(
+                [draw(by_id[q], n, place, step.group_size, settings, seed) for place, q in enumerate(step.query_ids)],
+                schema=BATCHES,
+            )
+            for n, step in enumerate(self.steps)
+        ]
+
+    def examples(self, start: int):
+        from reasonembed.redapter.batches import examples_of
+        from reasonembed.redapter.gather import rank, shares, world_size
+
+        for table in self._tables[start:]:
+            counts = shares(table.num_rows, world_size())
+            yield examples_of(table.slice(sum(counts[: rank()]), counts[rank()]))
+
+
+def _passage(w: list[str], k: int) -> str:
+    return f"The {w[k % len(w)]} and the {w[(k * 3 + 1) % len(w)]} of {k} near the {w[(k + 2) % len(w)]}."
+
+
+def training_rows(count: int = 24, task: str = "water") -> list[dict]:
+    """Rows of `schemas.TRAINING` about the topics above: passages of the topic are positives, of others negatives."""
+    rows = []
+    for n in range(count):
+        topic = list(WORDS)[n % len(WORDS)]
+        others = [w for other in WORDS if other != topic for w in WORDS[other]]
+        words = WORDS[topic]
+        rows.append(
+            {
+                "query_id": f"{task}-{n}",
+                "task": task,
+                "prompt": "Find the page.",
+                "query": f"which {words[n % 8]} with {words[(n + 3) % 8]}" + " and more" * (n % 5),
+                "reasoning_query": f"{topic} {words[n % 8]} {words[(n + 1) % 8]} {words[(n + 2) % 8]}",
+                "pos": [_passage(words, n + k) for k in range(2)],
+                "neg": [_passage(others, n + 5 * k) for k in range(5)],
+                "pos_score": [0.9, 0.8],
+                "neg_score": [0.1 * k for k in range(5)],
+                "pos_grade": [5, 4],
+                "neg_grade": [1, 2, 1, 2, 1],
+                "train_group_size": 16,
+                "batch_size": 8,
+            }
+        )
+    return rows

@@ -29,6 +29,7 @@ def compact(
     then_by: str | None = None,
     finish: Callable[[pa.Table], pa.Table] = lambda table: table,
     file_bytes: int = FILE_BYTES,
+    row_group_rows: int | None = None,
 ) -> int:
     """Write ``part-00000.parquet`` and so on below ``uri``.
 
@@ -41,12 +42,13 @@ def compact(
         then_by: second key, for a stage that makes many rows of one; then none of them is left out.
         finish: a last look at the rows, in order, a table at a time.
         file_bytes: a file that has grown to this is closed and the next one begun.
+        row_group_rows: rows of a row group, the least that a reader fetches; Parquet's default when left out.
 
     Returns:
         Ids of the input for which there is no row.
     """
     sorter = _Sorter(scratch, order, id_column, "reject_reason" if "reject_reason" in schema.names else None, then_by)
-    parts = _Parts(uri, schema, file_bytes)
+    parts = _Parts(uri, schema, file_bytes, row_group_rows)
     tables = _Tables(scratch, schema)
     try:
         for start in range(0, max(1, len(sorter.rows)), ROWS_AT_A_TIME):
@@ -123,8 +125,8 @@ class _Tables:
 class _Parts:
     """The files of the artefact, one open at a time."""
 
-    def __init__(self, uri: str, schema: pa.Schema, file_bytes: int) -> None:
-        self._uri, self._schema, self._file_bytes = uri, schema, file_bytes
+    def __init__(self, uri: str, schema: pa.Schema, file_bytes: int, row_group_rows: int | None) -> None:
+        self._uri, self._schema, self._file_bytes, self._row_group_rows = uri, schema, file_bytes, row_group_rows
         self._number = 0
         self._sink: pa.NativeFile | None = None
         self._writer: pq.ParquetWriter | None = None
@@ -135,7 +137,7 @@ class _Parts:
             self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd")
             self._number += 1
         assert self._sink is not None
-        self._writer.write_table(table.cast(self._schema))
+        self._writer.write_table(table.cast(self._schema), row_group_size=self._row_group_rows)
         if self._sink.tell() >= self._file_bytes:
             self.close()
 

@@ -39,7 +39,11 @@ def test_file_then_environment_then_arguments(tmp_path):
         ("llm: {engine: http, model: m}", [], "llm.url is needed by llm.engine http"),
         ("llm: {actors: [3, 1]}", [], "llm.actors must be [least, most]"),
         ("clean: {enabled: true}", [], "clean.enabled needs a language model"),
-        ("train: {batch_size: 3, workers: 2}", [], "train.batch_size (3) must be a multiple of train.workers (2)"),
+        (
+            "train: {batch_size: 3, workers: 2, zero_stage: 2}",
+            [],
+            "train.batch_size (3) must be a multiple of train.workers (2)",
+        ),
     ],
 )
 def test_bad_input_is_one_line_that_names_the_key(tmp_path, text, overrides, says):

@@ -9,8 +9,15 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
-from reasonembed.redapter.gather import gather, total
-from reasonembed.redapter.losses import infonce, reasoning_intensity, soft_target_divergence
+from reasonembed.redapter.gather import gather, shares, total
+from reasonembed.redapter.losses import (
+    infonce,
+    matryoshka,
+    multi_positive,
+    reasoning_intensity,
+    rewrite_divergence,
+    soft_target_divergence,
+)
 
 
 def unit(*shape, seed=0, dtype=torch.float64):
@@ -62,23 +69,76 @@ def test_soft_targets():
     assert (soft_target_divergence(q, own, -cosines, 0.05, 0.1) > 0).all()
 
 
-@pytest.mark.parametrize("which", ["infonce", "soft"])
+def test_every_positive_stands_against_the_negatives_alone():
+    q, p, tau = unit(2, 8), unit(5, 8, seed=1), 0.1
+    positives = torch.tensor([[True, True, False, False, False], [False, False, True, False, False]])
+    mask = torch.tensor([[False, False, False, False, True], [False, False, False, True, False]])
+    reference = []
+    for i in range(2):
+        score = [math.exp(float(q[i] @ d) / tau) for d in p]
+        bad = sum(s for s, is_pos, out in zip(score, positives[i], mask[i], strict=True) if not is_pos and not out)
+        own = [-math.log(s / (s + bad)) for s, is_pos in zip(score, positives[i], strict=True) if is_pos]
+        reference.append(sum(own) / len(own))
+    assert multi_positive(q, p, positives, tau, mask).tolist() == pytest.approx(reference, abs=1e-9)
+    # With one positive and nothing left out it is InfoNCE.
+    one = torch.eye(5, dtype=torch.bool)[:2]
+    none = torch.zeros(2, 5, dtype=torch.bool)
+    assert multi_positive(q, p, one, tau, none).tolist() == pytest.approx(infonce(q, p, torch.arange(2), tau).tolist())
+
+
+def test_a_query_without_negatives_has_no_loss_and_no_gradient_that_is_no_number():
+    q, p = unit(1, 8).requires_grad_(), unit(2, 8, seed=1)
+    everything = torch.tensor([[True, True]])
+    loss = multi_positive(q, p, everything, 0.1, everything) + rewrite_divergence(q, p[:1], p, 0.1, everything & False)
+    loss.sum().backward()
+    assert torch.isfinite(loss).all()
+    assert torch.isfinite(q.grad).all()
+
+
+def test_the_rewrite_teaches_the_query():
+    q, r, p = unit(2, 8), unit(2, 8, seed=1), unit(5, 8, seed=2)
+    mask = torch.zeros(2, 5, dtype=torch.bool)
+    mask[0, 1] = True
+    teacher = F.softmax((r[0] @ p[[0, 2, 3, 4]].T) / 0.1, dim=0)
+    student = F.softmax((q[0] @ p[[0, 2, 3, 4]].T) / 0.1, dim=0)
+    expected = (teacher * (teacher / student).log()).sum().item()
+    assert rewrite_divergence(q, r, p, 0.1, mask)[0].item() == pytest.approx(expected, abs=1e-9)
+    assert rewrite_divergence(r, r, p, 0.1).abs().max() < 1e-9
+    r.requires_grad_()
+    assert not rewrite_divergence(q, r, p, 0.1).requires_grad
+
+
+def test_matryoshka_is_infonce_of_the_leading_dimensions():
+    q, p = unit(3, 8), unit(3, 8, seed=1)
+    short = [F.normalize(x[:, :4], dim=-1) for x in (q, p)]
+    expected = (infonce(*short, torch.arange(3), 0.1) + infonce(q, p, torch.arange(3), 0.1)) / 2
+    assert torch.allclose(matryoshka(q, p, torch.arange(3), 0.1, None, [4, 8]), expected)
+
+
+TERMS = {
+    "infonce": lambda q, p: infonce(q, p, torch.tensor([0, 2]), 0.5),
+    "soft": lambda q, p: soft_target_divergence(q, p.view(2, 2, 4), torch.tensor([[0.9, 0.1], [0.4, 0.6]]), 0.5, 0.1),
+    "multi": lambda q, p: multi_positive(q, p, torch.eye(4).bool()[[0, 2]], 0.5, torch.eye(4).bool()[[1, 3]]),
+    "rewrite": lambda q, p: rewrite_divergence(
+        q, unit(2, 4, seed=5), unit(4, 4, seed=1), 0.5, torch.eye(4).bool()[[1, 3]]
+    ),
+    "matryoshka": lambda q, p: matryoshka(q, p, torch.tensor([0, 2]), 0.5, None, [2, 3]),
+}
+
+
+@pytest.mark.parametrize("which", list(TERMS))
 def test_gradients(which):
     q = unit(2, 4).requires_grad_()
     p = unit(4, 4, seed=1).requires_grad_()
-    scores = torch.rand(2, 2, dtype=torch.float64)
-
-    def value(q, p):
-        if which == "infonce":
-            return infonce(q, p, torch.tensor([0, 2]), 0.5)
-        return soft_target_divergence(q, p.view(2, 2, 4), scores, 0.5, 0.1)
-
-    assert torch.autograd.gradcheck(value, (q, p))
+    assert torch.autograd.gradcheck(TERMS[which], (q, p))
 
 
-def _objective(model, queries, passages, rewrites, own_queries, own_passages):
+def _objective(model, queries, passages, rewrites, own_queries, own_passages, counts):
     """The loss of one rank's rows, weighted over the global batch; summed over ranks it is the loss of one rank."""
-    q, p = F.normalize(model(queries[own_queries]), dim=-1), gather(F.normalize(model(passages[own_passages]), dim=-1))
+    q, p = (
+        F.normalize(model(queries[own_queries]), dim=-1),
+        gather(F.normalize(model(passages[own_passages]), dim=-1), counts),
+    )
     r = F.normalize(model(rewrites[own_queries]), dim=-1).detach()
     positives = torch.arange(len(queries))[own_queries] * 2
     loss = infonce(q, p, positives, 0.05)
@@ -91,9 +151,11 @@ def _rank(rank, world, port, answers):
         dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
     torch.manual_seed(0)
     model = torch.nn.Linear(8, 8, dtype=torch.float64)
-    queries, passages, rewrites = unit(4, 8), unit(8, 8, seed=1), unit(4, 8, seed=2)
-    q, p = 4 // world, 8 // world
-    loss = _objective(model, queries, passages, rewrites, slice(rank * q, rank * q + q), slice(rank * p, rank * p + p))
+    queries, passages, rewrites = unit(5, 8), unit(10, 8, seed=1), unit(5, 8, seed=2)
+    counts = shares(5, world)
+    start, end = sum(counts[:rank]), sum(counts[: rank + 1])
+    own = slice(start, end), slice(2 * start, 2 * end)
+    loss = _objective(model, queries, passages, rewrites, *own, [2 * count for count in counts])
     (loss * world).backward()
     gradient = model.weight.grad
     if world > 1:  # what DeepSpeed does: average over the ranks

@@ -3,9 +3,9 @@
 from reasonembed.config.base import Section
 from reasonembed.config.llm import Llm, Sampling
 from reasonembed.config.load import load_config
+from reasonembed.config.redapter import MINILM, Train
 from reasonembed.config.remixer import Annotate, Clean, Generate, Rewrite
 from reasonembed.config.sections import (
-    MINILM,
     Assemble,
     Config,
     Corpus,
@@ -17,7 +17,6 @@ from reasonembed.config.sections import (
     Plan,
     Run,
     Serve,
-    Train,
 )
 
 __all__ = [

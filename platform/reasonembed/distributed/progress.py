@@ -56,6 +56,7 @@ class _Steps:
 
     def __init__(self) -> None:
         self._done, self._loss, self._resumed = 0, float("nan"), 0
+        self._failure: Exception | None = None
 
     def report(self, done: int, loss: float) -> None:
         if done != self._done + 1:
@@ -65,10 +66,17 @@ class _Steps:
     def state(self) -> tuple[int, float, int]:
         return self._done, self._loss, self._resumed
 
+    def fail(self, error: Exception) -> None:
+        self._failure = error
+
+    def failure(self) -> Exception | None:
+        return self._failure
+
 
 @contextmanager
 def show_training(name: str, total: int) -> Iterator[Any]:
-    """Yield a handle whose ``report.remote(done, loss)`` moves the bar."""
+    """Yield a handle: ``report.remote(done, loss)`` moves the bar, ``fail.remote(error)`` leaves word for whoever asks
+    ``failure``."""
     steps = _Steps.remote()  # type: ignore[attr-defined]
 
     def look() -> tuple[int, str]:

@@ -57,7 +57,7 @@ def start_ray() -> None:
     )
 
 
-def run_remote(function: Callable[..., Any], *arguments: Any, num_gpus: float = 0) -> Any:
+def run_remote(function: Callable[..., Any], *arguments: Any, num_gpus: float = 0, **keywords: Any) -> Any:
     """Call a function on a worker of the cluster and wait for its result."""
     start_ray()
-    return ray.get(ray.remote(num_cpus=1, num_gpus=num_gpus)(function).remote(*arguments))
+    return ray.get(ray.remote(num_cpus=1, num_gpus=num_gpus)(function).remote(*arguments, **keywords))

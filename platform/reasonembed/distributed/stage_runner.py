@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 VERSIONS = {
     "corpus": 1,
     "questions": 1,
-    "encode": 2,
+    "encode": 3,
     "clean": 1,
     "generate": 2,
     "rewrite": 2,
@@ -23,7 +23,8 @@ VERSIONS = {
     "annotate": 2,
     "assemble": 2,
     "training_data": 1,
-    "train": 1,
+    "batches": 1,
+    "train": 2,
     "index": 1,
     "evaluate": 1,
 }

@@ -35,8 +35,8 @@ def evaluate_on(
         collections = build_collections(corpus.table(schemas.CORPUS), embeddings.table(schemas.EMBEDDINGS))
         from reasonembed.embedder.model import Embedder
 
-        embedder = Embedder.load(model)
         settings = config.encode
+        embedder = Embedder.load(model, settings)
         score = dense_scorer(lambda texts: embedder.encode(texts, settings.max_tokens, settings.batch_tokens))
     result = evaluate_system(name, table, collections, score, config, uri)
     return {"rows": table.num_rows, **result}

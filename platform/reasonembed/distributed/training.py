@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +9,23 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
+import ray
 import ray.train
 import ray.train.torch
 
-from reasonembed import schemas, storage
-from reasonembed.artifacts import SCRATCH
+from reasonembed import storage
+from reasonembed.artifacts import SCRATCH, Artifact
 from reasonembed.config import Encode, Train
+from reasonembed.distributed.batching import DEV_FILE, PARTS, STEPS_FILE, StreamedBatches
 from reasonembed.distributed.progress import show_training
 from reasonembed.distributed.session import start_ray
-from reasonembed.remixer.assemble import usable_rows
+from reasonembed.errors import JobFailed, UserError
+from reasonembed.redapter.card import CARD, Origin, model_card
+from reasonembed.redapter.dev import MEASURE
 
-MODEL, INTENSITY, HISTORY = "model", "intensity.parquet", "history.json"
+MODEL, INTENSITY, HISTORY, NONFINITE = "model", "intensity.parquet", "history.json", "nonfinite.json"
+# A lost node, or a spot GPU taken back, is one; checkpoints keep what was done.
+MAX_FAILURES = 10
 INTENSITY_SCHEMA = pa.schema([("step", pa.int32()), ("query_id", pa.string()), ("intensity", pa.float32())])
 
 
@@ -28,99 +33,165 @@ INTENSITY_SCHEMA = pa.schema([("step", pa.int32()), ("query_id", pa.string()), (
 class TrainJob:
     """What every worker needs; travels pickled."""
 
-    training_files: Sequence[str]
+    batches: StreamedBatches
     settings: Train
     encode: Encode
     seed: int
+    origin: Origin
+    uri: str
 
 
-def run_training(job: TrainJob, uri: str) -> dict[str, Any]:
-    """Train and leave the model, the history and the reasoning intensities below ``uri``.
+def batches_of(artifact: Artifact) -> StreamedBatches:
+    return StreamedBatches(artifact.parquet(PARTS), artifact.path(STEPS_FILE), artifact.path(DEV_FILE))
 
-    A run that was interrupted goes on from its last checkpoint, which Ray Train finds below ``uri`` itself.
+
+def run_training(job: TrainJob) -> dict[str, Any]:
+    """Train and leave the model, the history and the reasoning intensities below ``job.uri``.
+
+    A run that was interrupted goes on from its last checkpoint, which Ray Train finds there itself.
+
+    Raises:
+        JobFailed: the loss is not a finite number; the queries are written down.
+        UserError: the checkpoint cannot be taken up by so many workers.
     """
     start_ray()
-    fs, path = storage.open_filesystem(storage.join(uri, SCRATCH))
+    fs, path = storage.open_filesystem(storage.join(job.uri, SCRATCH))
     fs.create_dir(path, recursive=True)
     # In the main thread Ray Train would take over Ctrl-C for good, and end an unfinished job with exit code 0.
     pool = ThreadPoolExecutor(1)
     try:
-        with show_training("train", job.settings.steps) as progress:
+        with show_training("train", len(job.batches.steps)) as progress:
             result = pool.submit(_trainer(job, progress, fs, path).fit).result()
+            if failure := ray.get(progress.failure.remote()):
+                raise _recorded(failure, job.uri)
     finally:
         pool.shutdown(wait=False)
     assert result.checkpoint is not None
-    return _publish(result.checkpoint, uri)
+    return _publish(result, job)
 
 
 def _trainer(job: TrainJob, progress: Any, fs: pafs.FileSystem, path: str) -> ray.train.torch.TorchTrainer:
+    settings = job.settings
+    workers = settings.workers if settings.min_workers is None else (settings.min_workers, settings.workers)
     return ray.train.torch.TorchTrainer(
         _worker,
         train_loop_config={"job": job, "progress": progress},
-        scaling_config=ray.train.ScalingConfig(num_workers=job.settings.workers, use_gpu=job.settings.use_gpu),
-        torch_config=ray.train.torch.TorchConfig(backend="nccl" if job.settings.use_gpu else "gloo"),
+        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=settings.use_gpu),
+        torch_config=ray.train.torch.TorchConfig(backend="nccl" if settings.use_gpu else "gloo"),
         run_config=ray.train.RunConfig(
             name="train",
             storage_path=path,
             storage_filesystem=fs,
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            failure_config=ray.train.FailureConfig(max_failures=2),
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=2, checkpoint_score_attribute=MEASURE if settings.dev_queries else None
+            ),
+            failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
         ),
     )
 
 
-def _publish(checkpoint: Any, uri: str) -> dict[str, Any]:
-    with checkpoint.as_directory() as folder:
+def _recorded(failure: Exception, uri: str) -> Exception:
+    """The failure as the job ends with it; queries without a finite loss are left beside the checkpoints."""
+    query_ids = getattr(failure, "query_ids", None)
+    if query_ids is None:
+        return failure
+    place = storage.join(uri, SCRATCH, NONFINITE)
+    storage.write_bytes(place, json.dumps({"step": failure.step, "query_ids": query_ids}, indent=1).encode())  # type: ignore[attr-defined]
+    return JobFailed(f"{failure}; all of them are in {place}")
+
+
+def _publish(result: Any, job: TrainJob) -> dict[str, Any]:
+    """Copy what stays out of the last checkpoint, and the model out of the best."""
+    with result.checkpoint.as_directory() as folder:
         state = json.loads((Path(folder) / HISTORY).read_text())
-        storage.upload_tree(Path(folder) / MODEL, storage.join(uri, MODEL))
+    chosen = result.checkpoint
+    if job.settings.dev_queries:
+        # Of equal scores the latest, as the loop has it.
+        chosen, _ = max(result.best_checkpoints, key=lambda entry: (entry[1][MEASURE], entry[1]["step"]))
+    with chosen.as_directory() as folder:
+        storage.upload_tree(Path(folder) / MODEL, storage.join(job.uri, MODEL))
     table = pa.Table.from_pylist(
         [{"step": step, "query_id": query, "intensity": value} for step, query, value in state.pop("intensity")],
         schema=INTENSITY_SCHEMA,
     )
-    storage.write_table(table, storage.join(uri, INTENSITY))
-    storage.write_bytes(storage.join(uri, HISTORY), json.dumps(state["history"], indent=1).encode())
-    last = state["history"][-1]
-    return {"rows": len(table), "steps": len(state["history"]), **{key: round(value, 6) for key, value in last.items()}}
+    storage.write_table(table, storage.join(job.uri, INTENSITY))
+    storage.write_bytes(storage.join(job.uri, HISTORY), json.dumps(state["history"], indent=1).encode())
+    figures: dict[str, Any] = {"rows": len(table), "steps": len(state["history"])}
+    figures |= {key: round(value, 6) for key, value in state["history"][-1].items()}
+    if state["dev"]:
+        step, value = max(state["dev"], key=lambda entry: (entry[1], entry[0]))
+        figures |= {"best_step": step, f"best_{MEASURE}": round(value, 6)}
+    return figures
 
 
 def _worker(config: dict[str, Any]) -> None:
-    import torch
-
-    from reasonembed.embedder.model import Embedder
-    from reasonembed.redapter import loop
-    from reasonembed.redapter.engine import export_model
     from reasonembed.redapter.gather import rank
 
-    job: TrainJob = config["job"]
+    try:
+        _train(config["job"], config["progress"])
+    except (JobFailed, UserError) as error:
+        # All ranks meet it alike, and a second try would too: the driver is told, instead of Ray Train trying again.
+        if rank() == 0:
+            ray.get(config["progress"].fail.remote(error))
+
+
+def _train(job: TrainJob, progress: Any) -> None:
+    import torch
+
+    from reasonembed.distributed.board import Board
+    from reasonembed.embedder.model import Embedder
+    from reasonembed.redapter import loop
+    from reasonembed.redapter.engines import Engine
+    from reasonembed.redapter.gather import rank
+
     settings = job.settings
-    table = usable_rows(storage.read_table(job.training_files, schemas.TRAINING))
     model = Embedder.load(
         settings.base_model,
+        job.encode,
         device=str(ray.train.torch.get_device()),
         dtype=torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32,
     )
+    board: Board | None = None
 
     def on_step(done: int, figures: dict[str, float]) -> None:
+        nonlocal board
         if rank() == 0:
-            config["progress"].report.remote(done, figures["loss"])
+            board = board or Board(job.uri, done - 1)
+            board.add(done, figures)
+            progress.report.remote(done, figures["loss"])
 
-    def on_checkpoint(engine: Any, state: loop.State, final: bool = False) -> None:
-        with tempfile.TemporaryDirectory(prefix="reasonembed-") as folder:
-            loop.save(engine, state, Path(folder))
-            if final:
-                export_model(engine, Path(folder) / MODEL, settings.max_tokens)
-                if rank() == 0:
-                    history = {"history": state.history, "intensity": state.intensity}
-                    (Path(folder) / HISTORY).write_text(json.dumps(history))
-            metrics = {"step": state.step, **(state.history[-1] if state.history else {})}
+    def on_checkpoint(engine: Engine, state: loop.State) -> None:
+        done = state.step == len(job.batches.steps)
+        with tempfile.TemporaryDirectory(prefix="reasonembed-") as name:
+            folder = Path(name)
+            loop.save(engine, state, folder, settings)
+            if state.is_best if settings.dev_queries else done:
+                export_model(engine, folder / MODEL, job, state)
+            if rank() == 0:
+                if board is not None:
+                    board.publish()
+                if done:
+                    kept = {"history": state.history, "intensity": state.intensity, "dev": state.dev}
+                    (folder / HISTORY).write_text(json.dumps(kept))
+            metrics = {"step": state.step, **state.history[-1]}
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
+    arguments = (model, job.batches, settings, job.encode, job.seed)
     found = ray.train.get_checkpoint()
     if found is None:
-        engine, state = loop.train(model, table, settings, job.encode, job.seed, None, on_step, on_checkpoint)
+        loop.train(*arguments, None, on_step, on_checkpoint)
     else:
         with found.as_directory() as folder:
-            engine, state = loop.train(
-                model, table, settings, job.encode, job.seed, Path(folder), on_step, on_checkpoint
-            )
-    on_checkpoint(engine, state, final=True)
+            loop.train(*arguments, Path(folder), on_step, on_checkpoint)
+
+
+def export_model(engine: Any, folder: Path, job: TrainJob, state: Any) -> None:
+    """Rank 0 writes the model folder with its card; all ranks must call this, since ZeRO-3 gathers the weights."""
+    from reasonembed.redapter.gather import rank
+
+    with engine.whole_weights():
+        if rank() == 0:
+            model = engine.model
+            model.save(folder, job.settings.max_tokens)
+            card = model_card(job.origin, model.pooling, model.dimension, state.step, state.history[-1])
+            (folder / CARD).write_text(card, encoding="utf-8")

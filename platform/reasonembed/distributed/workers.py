@@ -26,7 +26,7 @@ Worker = Callable[[pa.Table], pa.Table]
 def encode_worker(model: str, settings: Encode, device: str) -> Worker:
     from reasonembed.embedder.model import Embedder
 
-    embedder = Embedder.load(model, device=device)
+    embedder = Embedder.load(model, settings, device)
 
     def work(rows: pa.Table) -> pa.Table:
         texts = [document_text(a, b) for a, b in zip(rows["title"].to_pylist(), rows["text"].to_pylist(), strict=True)]

@@ -1,20 +1,24 @@
 """Load, run and save an embedder as a Sentence Transformers folder (modules, pooling, prompts, safetensors)."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from peft import PeftModel
+from tokenizers import processors
 from torch import nn
 from transformers import AutoModel, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 from transformers.utils import logging as transformers_logging
 
 from reasonembed import storage
+from reasonembed.config import Encode
 from reasonembed.embedder.batching import token_batches
-from reasonembed.embedder.pooling import MODES, pool
-from reasonembed.embedder.source import resolve
+from reasonembed.embedder.layout import read_layout, write_layout
+from reasonembed.embedder.pooling import pool
+from reasonembed.embedder.source import local_folder
 from reasonembed.errors import UserError
 
 transformers_logging.disable_progress_bar()
@@ -31,23 +35,43 @@ class Embedder(nn.Module):
         self.prompts = prompts
 
     @classmethod
-    def load(cls, name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> "Embedder":
+    def load(
+        cls,
+        name: str,
+        settings: Encode | None = None,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> "Embedder":
         """
+        Args:
+            name: folder, ``s3://`` folder, hub id or ``package:<module>``.
+            settings: its pooling, and whether code that comes with the model may run.
+            device: for the weights.
+            dtype: of the weights.
+
         Raises:
             UserError: neither a folder nor the hub has a model of that name that can be read.
         """
         if storage.is_s3(name):
             with storage.local_copy(name) as folder:
-                return cls.load(str(folder), device, dtype)
-        place = resolve(name)
+                return cls.load(str(folder), settings, device, dtype)
+        settings = settings or Encode()
+        place, trust = local_folder(name), settings.trust_remote_code
         try:
-            tokenizer = AutoTokenizer.from_pretrained(place)
-            backbone = AutoModel.from_pretrained(place, dtype=dtype, use_safetensors=True)
+            tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust)
+            backbone = AutoModel.from_pretrained(place, dtype=dtype, use_safetensors=True, trust_remote_code=trust)
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"model {name} cannot be loaded: {reason}") from None
-        pooling, prompts = _read_sentence_transformers(Path(place)) if Path(place).is_dir() else ("mean", {})
-        return cls(backbone.to(device), tokenizer, pooling, prompts)
+        if hasattr(backbone, "pooler"):
+            backbone.pooler = None  # BERT's head on the first token, which no pooling here looks at
+        said, prompts = read_layout(Path(place))
+        chosen = settings.pooling if settings.pooling != "auto" else said or _by_kind(backbone)
+        if chosen == "lasttoken" and said != chosen:
+            end_with_eos(tokenizer)
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return cls(backbone.to(device), tokenizer, chosen, prompts)
 
     @property
     def dimension(self) -> int:
@@ -96,52 +120,38 @@ class Embedder(nn.Module):
         return vectors
 
     def save(self, folder: Path, max_tokens: int) -> None:
-        """Write a folder that ``transformers``, Sentence Transformers and vLLM load unchanged."""
-        self.backbone.save_pretrained(folder, safe_serialization=True)
+        """Write a folder that ``transformers``, Sentence Transformers and vLLM load unchanged; LoRA is merged in."""
+        if isinstance(self.backbone, PeftModel):
+            from reasonembed.embedder.lora import merged_weights
+
+            plain: Any = self.backbone.get_base_model()
+            plain.save_pretrained(folder, state_dict=merged_weights(self.backbone), safe_serialization=True)
+        else:
+            self.backbone.save_pretrained(folder, safe_serialization=True)
         self.tokenizer.save_pretrained(folder)
-        sequence = min(max_tokens, self.context_length)
-        modules = [
-            {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-            {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
-            {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
-        ]
-        pooling = {"word_embedding_dimension": self.dimension} | {
-            f"pooling_mode_{key}": self.pooling == mode
-            for key, mode in (("cls_token", "cls"), ("mean_tokens", "mean"), ("lasttoken", "lasttoken"))
-        }
-        (folder / "2_Normalize").mkdir(parents=True, exist_ok=True)
-        _write_json(folder / "modules.json", modules)
-        _write_json(folder / "sentence_bert_config.json", {"max_seq_length": sequence, "do_lower_case": False})
-        _write_json(folder / "1_Pooling" / "config.json", pooling)
-        _write_json(
-            folder / "config_sentence_transformers.json",
-            {"prompts": {"query": "", "document": ""} | self.prompts, "similarity_fn_name": "cosine"},
-        )
+        write_layout(folder, self.dimension, self.pooling, min(max_tokens, self.context_length), self.prompts)
 
 
-def _read_sentence_transformers(folder: Path) -> tuple[str, dict[str, str]]:
-    """Pooling and prompts of a Sentence Transformers folder; a plain ``transformers`` folder is mean-pooled."""
-    pooling = "mean"
-    config = folder / "1_Pooling" / "config.json"
-    if config.exists():
-        flags = json.loads(config.read_text(encoding="utf-8"))
-        flags.pop("word_embedding_dimension", None)
-        chosen = [
-            key.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token")
-            for key, on in flags.items()
-            if on is True and key.startswith("pooling_mode_")
-        ]
-        chosen = chosen or [str(flags.get("pooling_mode", "mean"))]
-        if len(chosen) != 1 or chosen[0] not in MODES:
-            raise UserError(
-                f"{config}: pooling {' + '.join(chosen)} is not supported; choose one of {', '.join(MODES)}"
-            )
-        pooling = chosen[0]
-    settings = folder / "config_sentence_transformers.json"
-    prompts = json.loads(settings.read_text(encoding="utf-8")).get("prompts") if settings.exists() else None
-    return pooling, {key: value for key, value in (prompts or {}).items() if value}
+def _by_kind(backbone: Any) -> str:
+    """A decoder's last token has seen the whole text; of an encoder's tokens the mean is taken."""
+    kind = type(backbone.config)
+    decoder = kind in MODEL_FOR_CAUSAL_LM_MAPPING and kind not in MODEL_FOR_MASKED_LM_MAPPING
+    return "lasttoken" if decoder else "mean"
 
 
-def _write_json(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+def end_with_eos(tokenizer: Any) -> None:
+    """Let the tokenizer itself put its end-of-text token behind every text, as last-token pooling wants it.
+
+    It is a part of the tokenizer that is saved, so that every tool that loads the folder does the same. Nothing happens
+    to a tokenizer that ends so already.
+    """
+    eos = tokenizer.eos_token_id
+    if eos is None or tokenizer("a")["input_ids"][-1] == eos:
+        return
+    backend = tokenizer.backend_tokenizer
+    name = tokenizer.eos_token
+    ending = processors.TemplateProcessing(
+        single=f"$A {name}", pair=f"$A {name} $B:1 {name}:1", special_tokens=[(name, eos)]
+    )
+    before = backend.post_processor
+    backend.post_processor = processors.Sequence([before, ending]) if before is not None else ending

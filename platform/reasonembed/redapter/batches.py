@@ -1,90 +1,166 @@
-"""Which rows and passages a step sees: a pure function of (rows, seed, step), so that resume needs the step alone."""
+"""What every step sees, laid down before training: a pure function of rows, settings and seed.
+
+``plan_steps`` says which queries make which step, ``draw`` which passages a query brings to it. Both are written out in
+the order of the steps, so that training reads forwards and a resume needs the number of its step alone.
+"""
 
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from reasonembed.config import Train
 from reasonembed.errors import UserError
-from reasonembed.ids import digest, normalised_text
+from reasonembed.ids import digest
+from reasonembed.redapter.sketch import HASHES, sketches, text_key
+
+# key row_id; rows in order of step and position
+BATCHES = pa.schema(
+    [
+        ("row_id", pa.string()),
+        ("step", pa.int32()),
+        ("position", pa.int32()),
+        ("query_id", pa.string()),
+        ("prompt", pa.string()),
+        ("query", pa.string()),
+        ("reasoning_query", pa.string()),
+        ("passages", pa.list_(pa.string())),
+        ("positives", pa.int32()),  # so many of the passages, the first ones
+        ("scores", pa.list_(pa.float32())),
+        ("grades", pa.list_(pa.int32())),
+        ("keys", pa.list_(pa.int64())),  # of the passages' texts
+        ("sketches", pa.list_(pa.int32())),  # HASHES for every passage
+        ("positive_keys", pa.list_(pa.int64())),  # of all known positives
+    ]
+)
+STEPS = pa.schema([("task", pa.string()), ("group_size", pa.int32()), ("query_ids", pa.list_(pa.string()))])
+
+
+@dataclass(frozen=True)
+class Step:
+    """The queries of a step, all of one task, in order."""
+
+    task: str
+    group_size: int
+    query_ids: list[str]
 
 
 @dataclass(frozen=True)
 class Example:
-    """A query of a step with its group of passages, the positive first."""
+    """A query of a step with its group of passages, the positives first."""
 
     query_id: str
     prompt: str
     query: str
     reasoning_query: str
     passages: list[str]
+    positives: int
     scores: list[float]
-    positive_keys: frozenset[int]
+    grades: list[int]
+    keys: list[int]
+    sketches: np.ndarray
+    """(passages, HASHES)"""
+    positive_keys: list[int]
     """Text keys of all the query's known positives, none of which may count as its negative."""
 
 
-def text_key(text: str) -> int:
-    """Equal texts have equal keys; fits int64."""
-    return int(digest(normalised_text(text), length=15), 16)
-
-
-class BatchPlan:
+def plan_steps(rows: Sequence[tuple[str, str]], settings: Train, seed: int) -> list[Step]:
     """All queries of a step come from one task; an epoch visits every task's rows once, in batches of full size.
+
+    Args:
+        rows: (task, query id).
+        settings: of training; without ``steps``, ``epochs`` gives their number.
+        seed: of the shuffling.
 
     Raises:
         UserError: no task has enough rows for a batch.
     """
+    by_task: dict[str, list[str]] = {}
+    for task, query_id in rows:
+        by_task.setdefault(task, []).append(query_id)
+    per_epoch = sum(len(ids) // settings.shape(task)[1] for task, ids in by_task.items())
+    if not per_epoch:
+        largest = max((len(ids) for ids in by_task.values()), default=0)
+        raise UserError(
+            "no task has enough training rows for a batch: "
+            f"train.batch_size is {settings.batch_size}, the largest task has {largest}"
+        )
+    wanted = settings.steps or max(1, round(settings.epochs * per_epoch))
+    steps: list[Step] = []
+    epoch = 0
+    while len(steps) < wanted:
+        rng = random.Random(f"{seed}/epoch/{epoch}")
+        fresh = []
+        for task in sorted(by_task):
+            group_size, size = settings.shape(task)
+            ids = by_task[task][:]
+            rng.shuffle(ids)
+            fresh += [Step(task, group_size, ids[i : i + size]) for i in range(0, len(ids) - size + 1, size)]
+        rng.shuffle(fresh)
+        steps += fresh
+        epoch += 1
+    return steps[:wanted]
 
-    def __init__(self, tasks: Sequence[str], batch_size: int, steps: int, seed: int) -> None:
-        by_task: dict[str, list[int]] = {}
-        for row, task in enumerate(tasks):
-            by_task.setdefault(task, []).append(row)
-        largest = max((len(rows) for rows in by_task.values()), default=0)
-        if largest < batch_size:
-            raise UserError(
-                "no task has enough training rows for a batch: "
-                f"train.batch_size is {batch_size}, the largest task has {largest}"
-            )
-        self.batches: list[list[int]] = []
-        epoch = 0
-        while len(self.batches) < steps:
-            rng = random.Random(f"{seed}/epoch/{epoch}")
-            fresh: list[list[int]] = []
-            for task in sorted(by_task):
-                rows = by_task[task][:]
-                rng.shuffle(rows)
-                fresh += [
-                    rows[start : start + batch_size] for start in range(0, len(rows) - batch_size + 1, batch_size)
-                ]
-            rng.shuffle(fresh)
-            self.batches += fresh
-            epoch += 1
-        del self.batches[steps:]
+
+def hold_out(rows: Sequence[tuple[str, str]], count: int, seed: int) -> set[str]:
+    """Query ids of the dev set: ``count`` of all, by hash, so that one more row moves no other."""
+    ids = sorted({query_id for _, query_id in rows}, key=lambda query_id: digest("dev", str(seed), query_id))
+    return set(ids[:count])
 
 
-def examples_of(table: pa.Table, rows: Sequence[int], group_size: int, seed: int, step: int) -> list[Example]:
-    """The examples of some rows of ``schemas.TRAINING``: a random positive, then negatives without replacement
-    (repeated only to fill)."""
+def row_id(step: int, position: int) -> str:
+    return f"{step}/{position}"
+
+
+def draw(
+    row: Mapping[str, Any], step: int, position: int, group_size: int, settings: Train, seed: int
+) -> dict[str, Any]:
+    """A row of ``BATCHES`` from one of ``schemas.TRAINING``."""
+    rng = random.Random(f"{seed}/{step}/{row['query_id']}")
+    positives = rng.sample(range(len(row["pos"])), min(settings.positives, len(row["pos"])))
+    negatives = _negatives(row["neg_grade"], group_size - len(positives), settings.negatives, rng)
+    passages = [*(row["pos"][i] for i in positives), *(row["neg"][i] for i in negatives)]
+    drawn = {
+        name: [*(row[f"pos_{name}"][i] for i in positives), *(row[f"neg_{name}"][i] for i in negatives)]
+        for name in ("score", "grade")
+    }
+    return {
+        "row_id": row_id(step, position),
+        "step": step,
+        "position": position,
+        **{name: row[name] for name in ("query_id", "prompt", "query", "reasoning_query")},
+        "passages": passages,
+        "positives": len(positives),
+        "scores": drawn["score"],
+        "grades": drawn["grade"],
+        "keys": [text_key(text) for text in passages],
+        "sketches": sketches(passages).reshape(-1),
+        "positive_keys": sorted({text_key(text) for text in row["pos"]}),
+    }
+
+
+def _negatives(grades: Sequence[int], wanted: int, how: str, rng: random.Random) -> list[int]:
+    """Positions among the negatives, without replacement, repeated only to fill."""
+    order = list(range(len(grades)))
+    rng.shuffle(order)
+    if how == "stratified":
+        strata: dict[int, list[int]] = {}
+        for position in order:
+            strata.setdefault(grades[position], []).append(position)
+        # One of each grade in turn, as long as there are any.
+        turns = {position: turn for stratum in strata.values() for turn, position in enumerate(stratum)}
+        order.sort(key=lambda position: (turns[position], -grades[position]))
+    chosen = order[:wanted]
+    return chosen + rng.choices(order, k=wanted - len(chosen))
+
+
+def examples_of(table: pa.Table) -> list[Example]:
+    """Rows of ``BATCHES`` as examples."""
+    columns = [name for name in BATCHES.names if name not in ("row_id", "step", "position")]
     return [
-        _example(row, group_size, random.Random(f"{seed}/{step}/{row['query_id']}"))
-        for row in table.take(rows).to_pylist()
+        Example(**row | {"sketches": np.asarray(row["sketches"], np.int32).reshape(-1, HASHES)})
+        for row in table.select(columns).to_pylist()
     ]
-
-
-def _example(row: Mapping[str, Any], group_size: int, rng: random.Random) -> Example:
-    positive = rng.randrange(len(row["pos"]))
-    wanted = group_size - 1
-    order = list(range(len(row["neg"])))
-    negatives = rng.sample(order, min(wanted, len(order)))
-    negatives += rng.choices(order, k=wanted - len(negatives))
-    return Example(
-        query_id=row["query_id"],
-        prompt=row["prompt"],
-        query=row["query"],
-        reasoning_query=row["reasoning_query"],
-        passages=[row["pos"][positive], *(row["neg"][i] for i in negatives)],
-        scores=[row["pos_score"][positive], *(row["neg_score"][i] for i in negatives)],
-        positive_keys=frozenset(text_key(text) for text in row["pos"]),
-    )

@@ -1,5 +1,6 @@
 """Values of all ranks, with the gradient going back to the rank that each row came from."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,25 +15,38 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
+def shares(rows: int, ranks: int) -> list[int]:
+    """How many of a step's rows each rank takes: as equal as can be, the first ranks one more."""
+    return [rows // ranks + (place < rows % ranks) for place in range(ranks)]
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
-        ctx.rows = len(tensor)
-        parts = [torch.empty_like(tensor) for _ in range(world_size())]
-        dist.all_gather(parts, tensor.contiguous())
-        return torch.cat(parts)
+    def forward(ctx: Any, tensor: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
+        ctx.counts = counts
+        # All ranks must bring as many rows to the exchange; the filling is cut off again.
+        filled = tensor.new_zeros((max(counts), *tensor.shape[1:]))
+        filled[: len(tensor)] = tensor
+        parts = [torch.empty_like(filled) for _ in counts]
+        dist.all_gather(parts, filled)
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         # Every rank's loss touched every row, so the gradient of a row is the sum over ranks.
         total = gradients[0].contiguous()
         dist.all_reduce(total)
-        return total[rank() * ctx.rows : (rank() + 1) * ctx.rows]
+        return torch.split(total, list(ctx.counts))[rank()], None
 
 
-def gather(tensor: torch.Tensor) -> torch.Tensor:
-    """(rows, ...) of this rank to (world × rows, ...) in rank order; every rank must bring as many rows."""
-    return tensor if world_size() == 1 else _Gather.apply(tensor)  # type: ignore[no-any-return, no-untyped-call]
+def gather(tensor: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
+    """(own rows, ...) to (all rows, ...) in rank order.
+
+    Args:
+        tensor: this rank's rows.
+        counts: rows of every rank.
+    """
+    return tensor if world_size() == 1 else _Gather.apply(tensor, counts)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def total(tensor: torch.Tensor) -> torch.Tensor:
@@ -41,3 +55,12 @@ def total(tensor: torch.Tensor) -> torch.Tensor:
     if world_size() > 1:
         dist.all_reduce(value)
     return value
+
+
+def largest(value: int, device: torch.device | str = "cpu") -> int:
+    """The largest of all ranks' values."""
+    if world_size() == 1:
+        return value
+    found = torch.tensor(value, device=device)
+    dist.all_reduce(found, op=dist.ReduceOp.MAX)
+    return int(found)

@@ -1,9 +1,13 @@
-"""The training loop of one rank. It knows no Ray: progress and checkpoints leave through the two callbacks."""
+"""The training loop of one rank.
 
-from collections.abc import Callable
+It knows no Ray: rows come from an iterator, progress and checkpoints leave by callbacks.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import pyarrow as pa
 import torch
@@ -12,155 +16,197 @@ from reasonembed.config import Encode, Train
 from reasonembed.embedder.model import Embedder
 from reasonembed.embedder.prompts import query_text
 from reasonembed.errors import JobFailed
-from reasonembed.redapter.batches import BatchPlan, Example, examples_of, text_key
-from reasonembed.redapter.engine import learning_rate, load_state, save_state, set_learning_rate, start_engine
-from reasonembed.redapter.gather import gather, rank, total, world_size
-from reasonembed.redapter.losses import infonce, reasoning_intensity, soft_target_divergence
+from reasonembed.ids import digest
+from reasonembed.redapter.batches import Example, Step
+from reasonembed.redapter.dev import MEASURE, evaluate_dev
+from reasonembed.redapter.engines import Engine, start_engine
+from reasonembed.redapter.engines.base import check_layout, write_layout
+from reasonembed.redapter.forwarding import Tower, backward_again, embed, tower
+from reasonembed.redapter.gather import gather, rank, shares, total, world_size
+from reasonembed.redapter.objective import Vectors, losses_of, step_loss
 
-# Passes over a step's passages, short ones first: less padding, for a little overhead each.
-PASSAGE_CHUNKS = 4
+
+class Batches(Protocol):
+    """What there is to train on."""
+
+    @property
+    def steps(self) -> Sequence[Step]: ...
+
+    @property
+    def dev(self) -> pa.Table:
+        """Rows of ``schemas.TRAINING`` that were held out; may be none."""
+
+    def examples(self, start: int) -> Iterable[list[Example]]:
+        """This rank's examples of every step from ``start`` on."""
 
 
 @dataclass
 class State:
-    """What a checkpoint must hold beside the weights and the optimiser."""
+    """What a checkpoint must hold beside the weights and the optimiser. It is the same on all ranks; the data's cursor
+    and every random number follow from the step."""
 
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     """Per step: loss, InfoNCE of queries and of rewrites, mean RI, learning rate."""
     intensity: list[tuple[int, str, float]] = field(default_factory=list)
     """(step, query id, RI), of all ranks."""
+    dev: list[tuple[int, float]] = field(default_factory=list)
+    """(step, nDCG@10 of the dev queries) at every checkpoint."""
+
+    @property
+    def is_best(self) -> bool:
+        """No earlier checkpoint was better on the dev queries."""
+        values = [value for _, value in self.dev]
+        return not values or values[-1] == max(values)
 
 
-@dataclass(frozen=True)
-class Losses:
-    """Per query of this rank, (q,) each; ``objective`` is what is weighted and summed."""
+class NonFiniteLoss(JobFailed):
+    """The loss is not a finite number.
 
-    objective: torch.Tensor
-    query: torch.Tensor
-    rewrite: torch.Tensor
+    Args:
+        step: of training.
+        query_ids: whose own losses are none.
+    """
+
+    def __init__(self, step: int, query_ids: Sequence[str]) -> None:
+        self.step, self.query_ids = step, list(query_ids)
+        named = ", ".join(self.query_ids[:3]) + (", ..." if len(self.query_ids) > 3 else "")
+        super().__init__(f"step {step}: the loss of {len(self.query_ids)} queries is not a finite number ({named})")
+
+    def __reduce__(self) -> tuple[type, tuple[int, list[str]]]:
+        return type(self), (self.step, self.query_ids)
 
 
 def train(
     model: Embedder,
-    table: pa.Table,
+    batches: Batches,
     settings: Train,
     encode: Encode,
     seed: int,
     resume_from: Path | None,
     on_step: Callable[[int, dict[str, float]], None],
-    on_checkpoint: Callable[[Any, State], None],
-) -> tuple[Any, State]:
-    """Run (or go on with) the loop to its last step and return the DeepSpeed engine and the state.
+    on_checkpoint: Callable[[Engine, State], None],
+) -> tuple[Engine, State]:
+    """Run (or go on with) the loop to its last step.
 
     Args:
         model: the embedder, with the base weights.
-        table: ``schemas.TRAINING``, the same on every rank.
+        batches: this rank's rows.
         settings: of training.
         encode: for the form of queries.
-        seed: of batches and passages.
+        seed: of dropout.
         resume_from: folder of a checkpoint, if there is one.
         on_step: called on every rank with the number of steps done and the step's figures.
-        on_checkpoint: called on every rank every ``checkpoint_steps`` steps, but not after the last.
+        on_checkpoint: called on every rank every ``checkpoint_steps`` steps and after the last.
 
     Raises:
-        JobFailed: the loss is not a finite number; the queries of the step are named.
+        NonFiniteLoss: the loss is not a finite number.
+        UserError: the checkpoint is of another number of workers.
     """
-    torch.manual_seed(seed)
     engine = start_engine(model, settings)
-    state = State(**load_state(engine, resume_from)) if resume_from else State()
-    plan = BatchPlan(table["task"].to_pylist(), settings.batch_size, settings.steps, seed)
-    engine.train()
-    per_rank = settings.batch_size // world_size()
-    for step in range(state.step, settings.steps):
-        rows = plan.batches[step]
-        mine = rows[rank() * per_rank : (rank() + 1) * per_rank]
-        examples = examples_of(table, mine, settings.group_size, seed, step)
-        losses = _losses(engine, examples, settings, encode)
-        intensity = reasoning_intensity(losses.query, losses.rewrite, settings.ri_clamp)
-        weights = torch.full_like(intensity, 1 / settings.batch_size)
-        if step >= settings.ri_start_step:
-            weights = intensity / total(intensity.sum()).clamp(min=1e-9)
-        loss = (weights * losses.objective).sum()
-        figures = _figures(loss, losses, intensity, settings.batch_size)
-        if figures["loss"] != figures["loss"] or abs(figures["loss"]) == float("inf"):
-            names = ", ".join(table["query_id"].take(rows).to_pylist())
-            raise JobFailed(f"step {step}: the loss is {figures['loss']}; queries of the step: {names}")
-        figures["learning_rate"] = learning_rate(settings, step)
-        set_learning_rate(engine, figures["learning_rate"])
-        # DeepSpeed averages gradients over the ranks; the global loss is their sum.
-        engine.backward(loss * world_size())
-        engine.step()
-        state.step = step + 1
+    state = _resume(engine, resume_from) if resume_from else State()
+    runner = _Runner(engine, settings, encode, seed, len(batches.steps))
+    for examples in batches.examples(state.step):
+        step = batches.steps[state.step]
+        figures, intensity = runner.run(state.step, step, examples)
+        state.intensity += [(state.step, *pair) for pair in zip(step.query_ids, intensity, strict=True)]
         state.history.append(figures)
-        values = gather(intensity).tolist()
-        ids = table["query_id"].take(rows).to_pylist()
-        state.intensity += [(step, query_id, value) for query_id, value in zip(ids, values, strict=True)]
+        state.step += 1
+        last = state.step == len(batches.steps)
+        checkpoint = last or state.step % settings.checkpoint_steps == 0
+        if checkpoint and batches.dev.num_rows:
+            state.dev.append((state.step, evaluate_dev(engine, batches.dev, settings, encode)))
+            figures[MEASURE] = state.dev[-1][1]
         on_step(state.step, figures)
-        if state.step % settings.checkpoint_steps == 0 and state.step < settings.steps:
+        if checkpoint:
             on_checkpoint(engine, state)
     return engine, state
 
 
-def save(engine: Any, state: State, folder: Path) -> None:
+def save(engine: Engine, state: State, folder: Path, settings: Train) -> None:
     """This rank's part of a checkpoint that ``train`` can go on from."""
-    save_state(engine, folder, asdict(state))
+    engine.save(folder, asdict(state))
+    write_layout(folder, settings)
 
 
-def _losses(engine: Any, examples: list[Example], settings: Train, encode: Encode) -> Losses:
-    model: Embedder = engine.module
-
-    def embed(texts: list[str], chunks: int = 1) -> torch.Tensor:
-        return embed_by_length(engine, model.tokenize(texts, settings.max_tokens), chunks)
-
-    queries = embed([query_text(e.query, e.prompt, encode.instruct) for e in examples])
-    own = embed([text for e in examples for text in e.passages], PASSAGE_CHUNKS)
-    with torch.no_grad():
-        rewrites = embed([query_text(e.reasoning_query, e.prompt, encode.instruct) for e in examples])
-    passages = gather(own)
-    first = rank() * len(own)
-    positives = torch.arange(len(examples), device=own.device) * settings.group_size + first
-    mask = _not_negatives(examples, positives, own.device)
-    query_loss = infonce(queries, passages, positives, settings.temperature, mask)
-    rewrite_loss = infonce(rewrites, passages.detach(), positives, settings.temperature, mask)
-    objective = settings.infonce_weight * query_loss
-    if settings.soft_target_weight:
-        scores = torch.tensor([e.scores for e in examples], dtype=torch.float32, device=own.device)
-        groups = own.view(len(examples), settings.group_size, -1)
-        objective = objective + settings.soft_target_weight * soft_target_divergence(
-            queries, groups, scores, settings.temperature, settings.soft_target_temperature
-        )
-    return Losses(objective, query_loss, rewrite_loss)
+def learning_rate(settings: Train, step: int, steps: int) -> float:
+    """Linear warm-up, then linear decay to zero at the last step; a function of the step, so that resume is exact."""
+    warmup = settings.warmup_fraction * steps
+    rising = (step + 1) / warmup if warmup >= 1 else 1.0
+    falling = (steps - step) / max(1.0, steps - warmup)
+    return settings.learning_rate * min(1.0, rising, falling)
 
 
-def embed_by_length(engine: Any, ids: list[list[int]], chunks: int) -> torch.Tensor:
-    """(texts, dim) vectors in the order given, computed in ``chunks`` passes over texts of like length.
-
-    The number of passes is fixed, not a token budget's: with ZeRO-3 every rank must run as many.
-    """
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    size = -(-len(order) // chunks)
-    parts = [engine(**engine.module.pad([ids[i] for i in order[s : s + size]])) for s in range(0, len(order), size)]
-    back = torch.empty(len(order), dtype=torch.long)
-    back[torch.tensor(order)] = torch.arange(len(order))
-    return torch.cat(parts).float()[back.to(parts[0].device)]
+def _resume(engine: Engine, folder: Path) -> State:
+    check_layout(folder)
+    return State(**engine.load(folder))
 
 
-def _not_negatives(examples: list[Example], positives: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """(q, passages of all ranks), True where the passage's text is a known positive of the query, its own one apart."""
-    keys = gather(torch.tensor([text_key(text) for e in examples for text in e.passages], device=device))
-    known = [torch.tensor(sorted(e.positive_keys), device=device) for e in examples]
-    mask = torch.stack([torch.isin(keys, mine) for mine in known])
-    mask[torch.arange(len(examples), device=device), positives] = False
-    return mask
+class _Runner:
+    """One step after the other, on one rank."""
 
+    def __init__(self, engine: Engine, settings: Train, encode: Encode, seed: int, steps: int) -> None:
+        self._engine, self._settings, self._encode, self._seed, self._steps = engine, settings, encode, seed, steps
+        self._device = next(engine.model.parameters()).device
 
-def _figures(loss: torch.Tensor, losses: Losses, intensity: torch.Tensor, batch_size: int) -> dict[str, float]:
-    sums = torch.stack([loss.detach(), losses.query.detach().sum(), losses.rewrite.sum(), intensity.sum()])
-    whole = total(sums).tolist()
-    return {
-        "loss": whole[0],
-        "infonce": whole[1] / batch_size,
-        "infonce_rewrite": whole[2] / batch_size,
-        "reasoning_intensity": whole[3] / batch_size,
-    }
+    def run(self, number: int, step: Step, examples: list[Example]) -> tuple[dict[str, float], list[float]]:
+        """Move the weights; returns the step's figures and the intensity of each of its queries."""
+        settings, engine = self._settings, self._engine
+        rate = learning_rate(settings, number, self._steps)
+        towers = self._towers(number, examples)
+        counts = shares(len(step.query_ids), world_size())
+        with torch.no_grad():
+            rewrites = embed(engine, towers["rewrites"])
+        with torch.set_grad_enabled(not settings.grad_cache):
+            queries, passages = embed(engine, towers["queries"]), embed(engine, towers["passages"])
+        if settings.grad_cache:
+            queries.requires_grad_(), passages.requires_grad_()
+        losses = losses_of(Vectors(queries, rewrites, passages), examples, counts, rank(), settings)
+        loss, intensity = step_loss(losses, number, len(step.query_ids), settings)
+        figures = self._figures(loss, losses.query, losses.rewrite, intensity, len(step.query_ids))
+        if not math.isfinite(figures["loss"]):
+            broken = gather((~torch.isfinite(losses.objective.detach() + intensity)).float(), counts).bool().tolist()
+            raise NonFiniteLoss(
+                number, [one for one, is_broken in zip(step.query_ids, broken, strict=True) if is_broken]
+            )
+        if settings.grad_cache:
+            # To the vectors first, of all ranks; then through the model, a pass at a time.
+            loss.backward()  # type: ignore[no-untyped-call]
+            assert queries.grad is not None
+            assert passages.grad is not None
+            backward_again(engine, towers["queries"], queries.grad)
+            backward_again(engine, towers["passages"], passages.grad)
+        else:
+            engine.backward(loss)
+        engine.step(rate)
+        return figures | {"learning_rate": rate}, gather(intensity, counts).tolist()
+
+    def _towers(self, number: int, examples: list[Example]) -> dict[str, Tower]:
+        texts = {
+            "queries": [query_text(e.query, e.prompt, self._encode.instruct) for e in examples],
+            "passages": [text for e in examples for text in e.passages],
+            "rewrites": [query_text(e.reasoning_query, e.prompt, self._encode.instruct) for e in examples],
+        }
+        settings = self._settings
+        return {
+            name: tower(
+                self._engine.model.tokenize(of_kind, settings.max_tokens),
+                settings.batch_tokens,
+                int(digest(str(self._seed), str(number), str(rank()), name, length=12), 16),
+                # ZeRO-2 exchanges gradients with every backward pass, ZeRO-3 weights with every forward pass.
+                same_on_all_ranks=settings.zero_stage >= 2,
+                device=self._device,
+            )
+            for name, of_kind in texts.items()
+        }
+
+    def _figures(
+        self, loss: torch.Tensor, query: torch.Tensor, rewrite: torch.Tensor, intensity: torch.Tensor, batch_size: int
+    ) -> dict[str, float]:
+        sums = total(torch.stack([loss.detach(), query.sum(), rewrite.sum(), intensity.sum()])).tolist()
+        return {
+            "loss": sums[0],
+            "infonce": sums[1] / batch_size,
+            "infonce_rewrite": sums[2] / batch_size,
+            "reasoning_intensity": sums[3] / batch_size,
+        }

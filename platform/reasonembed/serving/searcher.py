@@ -37,7 +37,7 @@ class Searcher:
         self.name = str(index.record["config"]["model"]).rstrip("/")
         self.version = index.fingerprint
         self._encode = Encode.model_validate(index.record["config"]["encode"])
-        self._embedder = Embedder.load(self.name)
+        self._embedder = Embedder.load(self.name, self._encode)
         documents = storage.read_table([index.path(DOCUMENTS_FILE)], DOCUMENTS)
         self._tasks = np.array(documents["task"].to_pylist())
         self._doc_ids: list[str] = documents["doc_id"].to_pylist()

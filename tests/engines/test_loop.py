@@ -1,0 +1,147 @@
+"""The training loop on real engines: one rank or two, any ZeRO stage, in one go or resumed, the result is the same."""
+
+import json
+import socket
+
+import pytest
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from parts import MemoryBatches, training_rows
+
+from reasonembed.config import Encode, Train
+
+EVERY_TERM = {
+    "positives": 2,
+    "multi_positive_weight": 0.3,
+    "soft_target_weight": 0.5,
+    "soft_target_from": "grade",
+    "rewrite_distillation_weight": 0.2,
+    "matryoshka_dims": [8, 16],
+    "negatives": "stratified",
+}
+LORA = {"lora_rank": 4, "lora_targets": ["query", "value"], "lora_dropout": 0.2, "gradient_checkpointing": True}
+SHORT_PASSES = {"grad_cache": True, "batch_tokens": 64}
+RUNS = {
+    "torch": {"engine": "torch", "zero_stage": 0},
+    "torch, grad cache": {"engine": "torch", "zero_stage": 0, **SHORT_PASSES},
+    "torch, every term": {"engine": "torch", "zero_stage": 0, **EVERY_TERM},
+    "zero 0": {"zero_stage": 0},
+    "zero 1": {"zero_stage": 1},
+    "zero 2": {"zero_stage": 2},
+    "zero 3": {"zero_stage": 3},
+    "zero 1, grad cache": {"zero_stage": 1, **SHORT_PASSES},
+    "zero 2, grad cache, every term": {"zero_stage": 2, **SHORT_PASSES, **EVERY_TERM},
+    "zero 3, grad cache": {"zero_stage": 3, **SHORT_PASSES},
+    "zero 1, lora": {"zero_stage": 1, **LORA},
+    "zero 1, lora, grad cache": {"zero_stage": 1, **LORA, **SHORT_PASSES},
+}
+
+
+def settings_of(name, workers, **changes):
+    values = {
+        "steps": 4,
+        "batch_size": 6,
+        "group_size": 4,
+        "max_tokens": 32,
+        "learning_rate": 1e-3,
+        "temperature": 0.1,
+        "ri_start_step": 1,
+        "checkpoint_steps": 2,
+        "warmup_fraction": 0.3,
+        "dev_queries": 4,
+    }
+    return Train(**values | RUNS[name] | {"workers": workers} | changes)
+
+
+def run(model, settings, folder=None, resume_from=None):
+    """History, dev scores and a few vectors; every checkpoint is left in ``folder``."""
+    from reasonembed.embedder.model import Embedder
+    from reasonembed.redapter import loop
+
+    rows = training_rows()
+
+    def on_checkpoint(engine, state):
+        if folder is not None:
+            place = folder / str(state.step)
+            place.mkdir(parents=True, exist_ok=True)
+            loop.save(engine, state, place, settings)
+
+    batches = MemoryBatches(rows[4:], settings, dev=rows[:4])
+    engine, state = loop.train(
+        Embedder.load(str(model)), batches, settings, Encode(), 0, resume_from, lambda *_: None, on_checkpoint
+    )
+    with engine.whole_weights():
+        weights = {n: p.detach().double().sum().item() for n, p in engine.model.named_parameters() if p.requires_grad}
+    return {"history": state.history, "dev": state.dev, "intensity": state.intensity, "weights": weights}
+
+
+def worker(rank, world, port, model, folder):
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
+    found = {}
+    for name in RUNS:
+        settings = settings_of(name, world)
+        place = folder / f"{world}-{name}"
+        found[name] = run(model, settings, place)
+        if world == 2:
+            found[f"{name}, resumed"] = run(model, settings, resume_from=place / "2")
+    if rank == 0:
+        (folder / f"{world}.json").write_text(json.dumps(found))
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def results(tiny_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("loop")
+    for world in (1, 2):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        mp.spawn(worker, args=(world, port, tiny_model, folder), nprocs=world)
+    return {world: json.loads((folder / f"{world}.json").read_text()) for world in (1, 2)} | {"folder": folder}
+
+
+def losses(result):
+    return [figures["loss"] for figures in result["history"]]
+
+
+def assert_same(one, other):
+    assert losses(one) == pytest.approx(losses(other), abs=1e-5)
+    assert one["weights"] == pytest.approx(other["weights"], abs=1e-3, rel=1e-5)
+    assert [value for _, value in one["dev"]] == pytest.approx([value for _, value in other["dev"]], abs=1e-5)
+
+
+def test_training_learns_and_every_query_is_logged(results):
+    for name, result in results[2].items():
+        if "lora" not in name:  # dropout makes the loss of a step a matter of luck
+            assert losses(result)[-1] < losses(result)[0], name
+        assert [figures["learning_rate"] for figures in result["history"]][-1] < 1e-3
+        assert len(result["intensity"]) == 4 * 6
+        assert [step for step, _ in result["dev"]] == [2, 4]
+
+
+@pytest.mark.parametrize("name", [name for name in RUNS if "lora" not in name])
+def test_two_ranks_equal_one(results, name):
+    assert_same(results[1][name], results[2][name])
+
+
+@pytest.mark.parametrize("name", ["zero 0", "zero 1", "zero 2", "zero 3"])
+def test_every_zero_stage_equals_plain_torch(results, name):
+    assert_same(results[2][name], results[2]["torch"])
+
+
+@pytest.mark.parametrize(
+    ("cached", "direct"),
+    [
+        ("torch, grad cache", "torch"),
+        ("zero 1, grad cache", "torch"),
+        ("zero 2, grad cache, every term", "torch, every term"),
+        ("zero 3, grad cache", "torch"),
+    ],
+)
+def test_grad_cache_equals_direct(results, cached, direct):
+    assert_same(results[2][cached], results[2][direct])
+
+
+@pytest.mark.parametrize("name", list(RUNS))
+def test_resumed_equals_uninterrupted_to_the_last_bit(results, name):
+    assert results[2][f"{name}, resumed"] == results[2][name]
