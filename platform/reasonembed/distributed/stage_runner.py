@@ -35,16 +35,12 @@ class StageRunner:
     Args:
         config: of all stages.
         announce: told when a stage starts, ends, or was finished before.
-
-    Raises:
-        UserError: ``run.root`` cannot be written.
     """
 
     def __init__(self, config: Config, announce: Callable[[str], None] = log.info) -> None:
         self.config = config
         self.announce = announce
         self._root = config.run.root
-        storage.check_writable(self._root)
         self.artifacts: dict[str, Artifact] = {}
         """Every artefact that was asked for, by stage (and system)."""
 
@@ -57,6 +53,8 @@ class StageRunner:
         label: str | None = None,
         key: str | None = None,
     ) -> Artifact:
+        if not self.artifacts:
+            storage.check_writable(self._root)  # before the first stage spends anything
         label = label or stage
         reused: list[Artifact] = []
 

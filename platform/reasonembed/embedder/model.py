@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import PeftModel
 from tokenizers import processors
 from torch import nn
 from transformers import AutoModel, AutoTokenizer
@@ -121,11 +120,12 @@ class Embedder(nn.Module):
 
     def save(self, folder: Path, max_tokens: int) -> None:
         """Write a folder that ``transformers``, Sentence Transformers and vLLM load unchanged; LoRA is merged in."""
-        if isinstance(self.backbone, PeftModel):
+        if hasattr(self.backbone, "peft_config"):
             from reasonembed.embedder.lora import merged_weights
 
-            plain: Any = self.backbone.get_base_model()
-            plain.save_pretrained(folder, state_dict=merged_weights(self.backbone), safe_serialization=True)
+            self.backbone.get_base_model().save_pretrained(
+                folder, state_dict=merged_weights(self.backbone), safe_serialization=True
+            )
         else:
             self.backbone.save_pretrained(folder, safe_serialization=True)
         self.tokenizer.save_pretrained(folder)
@@ -146,12 +146,17 @@ def end_with_eos(tokenizer: Any) -> None:
     to a tokenizer that ends so already.
     """
     eos = tokenizer.eos_token_id
-    if eos is None or tokenizer("a")["input_ids"][-1] == eos:
+    found = tokenizer("a", return_special_tokens_mask=True)
+    ids, special = found["input_ids"], found["special_tokens_mask"]
+    if eos is None or ids[-1] == eos:
         return
-    backend = tokenizer.backend_tokenizer
-    name = tokenizer.eos_token
-    ending = processors.TemplateProcessing(
-        single=f"$A {name}", pair=f"$A {name} $B:1 {name}:1", special_tokens=[(name, eos)]
+    start = special.index(0)
+    before = tokenizer.convert_ids_to_tokens(ids[:start])
+    after = [token for token, kind in zip(ids[start:], special[start:], strict=True) if kind]
+    behind = [*tokenizer.convert_ids_to_tokens(after), tokenizer.eos_token]
+    # One template for all of it: a second one behind the tokenizer's own would end the first token instead of the text.
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=[*before, "$A", *behind],
+        pair=[*before, "$A", *behind, *(f"{name}:1" for name in before), "$B:1", *(f"{name}:1" for name in behind)],
+        special_tokens=[(name, tokenizer.convert_tokens_to_ids(name)) for name in {*before, *behind}],
     )
-    before = backend.post_processor
-    backend.post_processor = processors.Sequence([before, ending]) if before is not None else ending

@@ -1,0 +1,129 @@
+"""A folder that training leaves gives the same vectors in transformers, Sentence Transformers and vLLM."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from parts import write_llm
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModel, AutoTokenizer
+
+from reasonembed.config import Encode, Train
+from reasonembed.embedder.model import Embedder
+from reasonembed.redapter.engines.start import prepare
+
+TEXTS = ["The river and the rain", "ice", "A bell makes a song when the echo comes near. " * 3]
+VLLM = """
+import json, os, sys
+os.environ |= {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_LOGGING_LEVEL": "ERROR"}
+from vllm import LLM
+engine = LLM(sys.argv[1], runner="pooling", convert="embed", dtype="float32", enforce_eager=True, max_model_len=256,
+             kv_cache_memory_bytes=64 << 20, block_size=32)
+vectors = [output.outputs.embedding for output in engine.embed(json.loads(sys.argv[2]), use_tqdm=False)]
+print(json.dumps(vectors), flush=True)
+os._exit(0)
+"""
+
+
+def exported(place, folder, lora, seed=0, **encode):
+    """What training would leave after some steps; with LoRA both halves of the adapters hold something."""
+    model = Embedder.load(str(place), Encode(**encode))
+    prepare(model, Train(lora_rank=4 if lora else 0, lora_targets=["q_proj", "v_proj", "down_proj"]))
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+    model.save(folder, max_tokens=256)
+    return model.encode(TEXTS, 256)
+
+
+def through_vllm(folder):
+    done = subprocess.run(
+        [sys.executable, "-c", VLLM, str(folder), json.dumps(TEXTS)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    return np.array(json.loads(done.stdout.splitlines()[-1]))
+
+
+def through_transformers(folder):
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
+    vectors = []
+    for text in TEXTS:
+        batch = tokenizer(text, return_tensors="pt")
+        assert batch["input_ids"][0, -1] == tokenizer.eos_token_id
+        with torch.inference_mode():
+            last = model(**batch).last_hidden_state[0, -1]
+        vectors.append(torch.nn.functional.normalize(last, dim=0).numpy())
+    return np.stack(vectors)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_decoder_is_the_same_everywhere(tmp_path_factory, tiny_llm, lora):
+    folder = tmp_path_factory.mktemp("exported")
+    ours = exported(tiny_llm, folder, lora)
+    assert ours == pytest.approx(Embedder.load(str(folder)).encode(TEXTS, 256), abs=1e-5)
+    assert ours == pytest.approx(SentenceTransformer(str(folder), device="cpu").encode(TEXTS), abs=1e-5)
+    assert ours == pytest.approx(through_transformers(folder), abs=1e-5)
+    assert ours == pytest.approx(through_vllm(folder), abs=1e-5)
+    assert abs(ours - Embedder.load(str(tiny_llm)).encode(TEXTS, 256)).max() > 1e-3
+
+
+def test_exporting_leaves_the_live_weights_as_they_are(tmp_path, tiny_llm):
+    model = Embedder.load(str(tiny_llm))
+    prepare(model, Train(lora_rank=4))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.save(tmp_path, 256)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_llama_keeps_its_first_token_and_gets_a_last_one(tmp_path):
+    """A tokenizer that puts a token before every text, as Llama's does, and a model of that family."""
+    from tokenizers import processors
+    from transformers import LlamaConfig, LlamaModel
+
+    write_llm(tmp_path / "llm")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "llm")
+    first = tokenizer.convert_tokens_to_ids("<|im_start|>")
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=[("<|im_start|>", first)]
+    )
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+    )
+    torch.manual_seed(0)
+    LlamaModel(config).save_pretrained(tmp_path / "llama")
+    tokenizer.save_pretrained(tmp_path / "llama")
+
+    ours = exported(tmp_path / "llama", tmp_path / "out", lora=True)
+    found = Embedder.load(str(tmp_path / "out"))
+    assert found.pooling == "lasttoken"
+    for text, ids in zip(TEXTS, found.tokenize(TEXTS, 256), strict=True):
+        plain = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert ids == [first, *plain, tokenizer.eos_token_id]
+    # What is cut keeps its ends.
+    [cut] = found.tokenize([TEXTS[2]], 8)
+    assert (len(cut), cut[0], cut[-1]) == (8, first, tokenizer.eos_token_id)
+    assert ours == pytest.approx(SentenceTransformer(str(tmp_path / "out"), device="cpu").encode(TEXTS), abs=1e-5)
+    assert ours == pytest.approx(through_transformers(tmp_path / "out"), abs=1e-5)
+
+
+def test_a_target_that_is_no_layer_is_named(tiny_model):
+    from reasonembed.errors import UserError
+
+    with pytest.raises(UserError, match=r"no layer named q_proj; its linear layers end in dense, key, query, value"):
+        prepare(Embedder.load(str(tiny_model)), Train(lora_rank=2, lora_targets=["q_proj"]))
