@@ -59,12 +59,12 @@ def _table(config: Config, shape: Shape, memory: Memory, figures: dict[str, Any]
     settings = config.train
     room = planning.GPUS[config.plan.gpu][2]
     what = f"LoRA of rank {settings.lora_rank}" if settings.lora_rank else "all weights"
-    per_worker = f"{-(-settings.batch_size // settings.workers)} queries a worker"
+    each = f"{-(-settings.batch_size // settings.workers)} a worker"
     table = Table(title=f"{settings.base_model}, {settings.workers} workers, dry run", show_header=False)
     rows = {
         "parameters": f"{shape.parameters / 1e9:,.2f} billion, {shape.trained / 1e6:,.1f} million trained ({what})",
         "rows": source,
-        "steps": f"{figures['steps']:,} of {settings.batch_size} queries x {settings.group_size} passages, {per_worker}",
+        "steps": f"{figures['steps']:,} of {settings.batch_size} queries x {settings.group_size} passages; {each}",
         "texts": f"{figures['texts']:,} with the rewrites, at most {figures['most_tokens'] / 1e9:,.2f} billion tokens",
         "in a step": f"({settings.batch_size}, dim) queries, ({settings.passages_per_step}, dim) passages, "
         f"({settings.batch_size}, {settings.passages_per_step}) cosines",
@@ -72,7 +72,7 @@ def _table(config: Config, shape: Shape, memory: Memory, figures: dict[str, Any]
         "memory per GPU": f"{memory.total / GIB:,.1f} GiB and CUDA's own; a {config.plan.gpu} has {room} GB",
     }
     if memory.total > room * 1e9:
-        rows["memory per GPU"] += ": too little. train.grad_cache, gradient_checkpointing or a higher zero_stage help"
+        rows["memory per GPU"] += ": too little; see train.grad_cache, train.gradient_checkpointing"
     for name, value in rows.items():
         table.add_row(name, value)
     return table

@@ -62,8 +62,8 @@ class Embedder(nn.Module):
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"model {name} cannot be loaded: {reason}") from None
-        if hasattr(backbone, "pooler"):
-            backbone.pooler = None  # BERT's head on the first token, which no pooling here looks at
+        if getattr(backbone, "pooler", None) is not None:
+            backbone.pooler.requires_grad_(False)  # BERT's head on the first token, which no pooling here looks at
         said, prompts = read_layout(Path(place))
         chosen = settings.pooling if settings.pooling != "auto" else said or _by_kind(backbone)
         if chosen == "lasttoken" and said != chosen:

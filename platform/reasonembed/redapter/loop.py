@@ -148,6 +148,8 @@ class _Runner:
     def __init__(self, engine: Engine, settings: Train, encode: Encode, seed: int, steps: int) -> None:
         self._engine, self._settings, self._encode, self._seed, self._steps = engine, settings, encode, seed, steps
         self._device = next(engine.model.parameters()).device
+        # A training that never weights by intensity, as a warm-up, has no use for q'; every intensity is 1 then.
+        self._asks_rewrites = settings.ri_start_step < steps or settings.rewrite_distillation_weight > 0
 
     def run(self, number: int, step: Step, examples: list[Example]) -> tuple[dict[str, float], list[float]]:
         """Move the weights; returns the step's figures and the intensity of each of its queries."""
@@ -155,10 +157,10 @@ class _Runner:
         rate = learning_rate(settings, number, self._steps)
         towers = self._towers(number, examples)
         counts = shares(len(step.query_ids), world_size())
-        with torch.no_grad():
-            rewrites = embed(engine, towers["rewrites"])
         with torch.set_grad_enabled(not settings.grad_cache):
             queries, passages = embed(engine, towers["queries"]), embed(engine, towers["passages"])
+        with torch.no_grad():
+            rewrites = embed(engine, towers["rewrites"]) if self._asks_rewrites else queries.detach()
         if settings.grad_cache:
             queries.requires_grad_(), passages.requires_grad_()
         losses = losses_of(Vectors(queries, rewrites, passages), examples, counts, rank(), settings)
