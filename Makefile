@@ -9,7 +9,7 @@ DEV := $(VENV)/.dev-installed
 VLLM := $(VENV)/.vllm-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm-cpu quickstart serve test test-s3 lint format bench clean
+.PHONY: help setup vllm-cpu quickstart serve test test-s3 test-resume lint format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ test: $(DEV) ## run the tests
 test-s3: $(DEV) ## the tests of storage against Ceph's gateway, which checks keys and headers as S3 does
 	S3_SERVER=ceph $(BIN)/python -m pytest tests/engines/test_s3.py tests/ceph
 
+test-resume: $(DEV) ## training that loses its driver and a worker, for every ZeRO stage, on disk and on S3
+	RESUME=all $(BIN)/python -m pytest tests/engines/test_resume.py
+
 lint: $(DEV) ## ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -56,8 +59,9 @@ format: $(DEV) ## let ruff put the code in order
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(DEV) ## ReMixer's engines against bare vLLM, and what the platform adds to the extractive engine
+bench: $(DEV) ## ReMixer beside bare vLLM, training beside Sentence Transformers
 	$(BIN)/python benchmarks/remixer.py
+	$(BIN)/python benchmarks/train.py
 
 clean: ## remove the virtual environment and the runs
 	rm -rf $(VENV) runs

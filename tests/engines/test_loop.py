@@ -9,6 +9,8 @@ import torch.multiprocessing as mp
 from parts import MemoryBatches, training_rows
 
 from reasonembed.config import Encode, Train
+from reasonembed.errors import UserError
+from reasonembed.redapter.loop import NonFiniteLoss
 
 EVERY_TERM = {
     "positives": 2,
@@ -84,6 +86,16 @@ def worker(rank, world, port, model, folder):
         found[name] = run(model, settings, place)
         if world == 2:
             found[f"{name}, resumed"] = run(model, settings, resume_from=place / "2")
+        elif name in ("torch", "zero 0"):
+            found[f"{name}, taken up"] = run(model, settings, resume_from=folder / f"2-{name}" / "2")
+    if world == 1:
+        with pytest.raises(UserError, match="lies in 2 shards and cannot be taken up by 1 workers"):
+            run(model, settings_of("zero 1", 1), resume_from=folder / "2-zero 1" / "2")
+        with pytest.raises(
+            NonFiniteLoss, match=r"step 1: the loss of 6 queries is not a finite number \(water-"
+        ) as caught:
+            run(model, settings_of("torch", 1, learning_rate=1e30))
+        assert len(caught.value.query_ids) == 6
     if rank == 0:
         (folder / f"{world}.json").write_text(json.dumps(found))
     dist.destroy_process_group()
@@ -92,7 +104,7 @@ def worker(rank, world, port, model, folder):
 @pytest.fixture(scope="module")
 def results(tiny_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("loop")
-    for world in (1, 2):
+    for world in (2, 1):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -145,3 +157,8 @@ def test_grad_cache_equals_direct(results, cached, direct):
 @pytest.mark.parametrize("name", list(RUNS))
 def test_resumed_equals_uninterrupted_to_the_last_bit(results, name):
     assert results[2][f"{name}, resumed"] == results[2][name]
+
+
+@pytest.mark.parametrize("name", ["torch", "zero 0"])
+def test_another_number_of_ranks_takes_up_a_whole_checkpoint(results, name):
+    assert_same(results[1][f"{name}, taken up"], results[2][name])

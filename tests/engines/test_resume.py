@@ -1,6 +1,6 @@
 """Training that lost its driver, and then a worker, ends with the numbers of one that lost nothing.
 
-`make test` runs a case of each ZeRO stage; `make test-resume` all stages from both kinds of storage.
+`make test` runs two cases; `make test-resume` all ZeRO stages from both kinds of storage.
 """
 
 import json
@@ -25,8 +25,8 @@ from reasonembed import artifacts, storage
 from reasonembed.distributed.training import INTENSITY, INTENSITY_SCHEMA
 
 STEPS = 24
-ALL = [(stage, place) for stage in (1, 2, 3) for place in ("local", "s3")]
-CASES = ALL if os.environ.get("RESUME") == "all" else [(1, "s3"), (2, "local"), (3, "local")]
+EVERY = os.environ.get("RESUME") == "all"
+CASES = [(stage, place) for stage in (1, 2, 3) for place in ("local", "s3")] if EVERY else [(1, "s3"), (3, "local")]
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def finished(process):
     assert process.returncode == 0, log
     artifact = artifacts.load(json.loads(out.splitlines()[-1])["artifact"])
     intensity = storage.read_table([artifact.path(INTENSITY)], INTENSITY_SCHEMA)
-    return json.loads(storage.read_bytes(artifact.path("history.json"))), intensity, log
+    return artifact, json.loads(storage.read_bytes(artifact.path("history.json"))), intensity, log
 
 
 def _uninterrupted(rank, port, data, model, folder):
@@ -178,16 +178,25 @@ def test_a_lost_driver_and_a_lost_worker_change_nothing(
 
     process = start(path, root, train)
     reached = wait_until(root, process, 2)
-    kill_driver(process)
+    if place == "local" and not EVERY:
+        # To the whole group, as a terminal does for Ctrl-C.
+        os.killpg(process.pid, signal.SIGINT)
+        _, log = process.communicate(timeout=60)
+        assert process.returncode == 130, log
+        assert "the same command goes on from here" in log
+    else:
+        kill_driver(process)
     assert reached < STEPS
 
     process = start(path, root, train)
     reached = wait_until(root, process, reached + 4)
     kill_a_worker(process)
     assert reached < STEPS
-    history, intensity, log = finished(process)
+    artifact, history, intensity, log = finished(process)
 
     assert "resumed at" in " ".join(log.split())
+    card = storage.read_bytes(f"{artifact.uri}/model/README.md").decode()
+    assert f"weights of step {artifact.figures['best_step']}\n" in card
     expected_history, expected_intensity = uninterrupted[stage]
     assert history == expected_history
     assert intensity.select(["step", "query_id"]).to_pylist() == [
@@ -196,21 +205,15 @@ def test_a_lost_driver_and_a_lost_worker_change_nothing(
     assert intensity["intensity"].to_pylist() == pytest.approx([value for *_, value in expected_intensity], rel=1e-6)
 
 
-def test_other_workers_take_up_a_whole_checkpoint_and_refuse_a_sharded_one(uninterrupted, data, tiny_model, tmp_path):
-    path, root = tmp_path / "config.yaml", str(tmp_path / "runs")
-    for stage in (0, 1):
-        process = start(path, root, settings(data, tiny_model, stage))
-        wait_until(root, process, 2)
-        kill_driver(process)
-        process = start(path, root, settings(data, tiny_model, stage), "train.workers=1")
-        if stage:
-            _, log = process.communicate(timeout=300)
-            assert process.returncode == 2, log
-            assert "lies in 2 shards and cannot be taken up by 1 workers" in log.splitlines()[-1]
-        else:
-            history, _, _ = finished(process)
-            losses = [figures["loss"] for figures in history]
-            assert losses == pytest.approx([figures["loss"] for figures in uninterrupted[1][0]], abs=1e-5)
-            artifacts_of_stage_0 = tmp_path / "runs" / "train"
-            for folder in artifacts_of_stage_0.iterdir():
-                folder.rename(tmp_path / folder.name)
+def test_a_loss_that_is_no_number_ends_the_job_and_leaves_the_queries(data, tiny_model, tmp_path):
+    process = start(
+        tmp_path / "config.yaml", str(tmp_path / "runs"), settings(data, tiny_model, 1), "train.learning_rate=1e30"
+    )
+    _, log = process.communicate(timeout=300)
+    assert process.returncode == 1, log
+    assert "queries is not a finite number" in log.splitlines()[-1]
+    [place] = (tmp_path / "runs").glob("train/*/.work/nonfinite.json")
+    assert str(place) in log.splitlines()[-1]
+    left = json.loads(place.read_text())
+    assert left["step"] >= 1
+    assert left["query_ids"]
