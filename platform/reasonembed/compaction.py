@@ -65,9 +65,11 @@ class _Sorter:
     def __init__(
         self, scratch: Sequence[str], order: Sequence[str], id_column: str, reject: str | None, then_by: str | None
     ) -> None:
-        ids = pa.chunked_array([c for uri in order for c in _columns(uri, [id_column])[id_column].chunks], pa.string())
+        ids = pa.chunked_array(
+            [c for uri in order for c in storage.read_columns(uri, [id_column])[id_column].chunks], pa.string()
+        )
         names = [id_column, *([reject] if reject else []), *([then_by] if then_by else [])]
-        keys = storage.each_of(lambda uri: _columns(uri, names), scratch)
+        keys = storage.each_of(lambda uri: storage.read_columns(uri, names), scratch)
         sizes = [table.num_rows for table in keys]
         self.file = np.repeat(np.arange(len(keys)), sizes)
         self.row = np.concatenate([np.arange(size) for size in sizes]) if sizes else np.zeros(0, np.int64)
@@ -146,12 +148,6 @@ class _Parts:
             self._writer.close()
             self._sink.close()
             self._writer = self._sink = None
-
-
-def _columns(uri: str, names: list[str]) -> pa.Table:
-    fs, path = storage.open_filesystem(uri)
-    with fs.open_input_file(path) as source:
-        return pq.read_table(source, columns=names)
 
 
 def _groups(values: np.ndarray, size: int) -> Iterator[list[int]]:

@@ -215,14 +215,31 @@ def write_table(table: pa.Table, uri: str) -> None:
     write_bytes(uri, sink.getvalue().to_pybytes())
 
 
+@contextmanager
+def parquet_file(uri: str) -> Iterator[pq.ParquetFile]:
+    fs, path = open_filesystem(uri)
+    # A file object, not a path: pyarrow would read `key=value` folders of a path as partition columns.
+    with fs.open_input_file(path) as source:
+        yield pq.ParquetFile(source)
+
+
+def read_columns(uri: str, names: Sequence[str] | None = None) -> pa.Table:
+    """Some columns (all of them when left out) of one Parquet file, as they are in it."""
+    with parquet_file(uri) as found:
+        return found.read(columns=names)
+
+
+def row_count(uri: str) -> int:
+    """Rows of one Parquet file."""
+    with parquet_file(uri) as found:
+        return int(found.metadata.num_rows)
+
+
 def read_table(uris: Sequence[str], schema: pa.Schema) -> pa.Table:
     """The named Parquet files, one after the other, as one table of the given schema."""
 
     def read(uri: str) -> pa.Table:
-        fs, path = open_filesystem(uri)
-        # A file object, not a path: pyarrow would read `key=value` folders of a path as partition columns.
-        with fs.open_input_file(path) as source:
-            return pq.read_table(source, columns=schema.names).cast(schema)
+        return read_columns(uri, schema.names).select(schema.names).cast(schema)
 
     return pa.concat_tables(each_of(read, uris)) if uris else schema.empty_table()
 

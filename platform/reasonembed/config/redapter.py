@@ -135,6 +135,8 @@ class Train(Section):
     def _engine_has_the_stage(self) -> "Train":
         if self.engine == "torch" and self.zero_stage:
             raise ValueError("train.engine torch has train.zero_stage 0 only")
+        if self.engine == "torch" and self.dtype != "float32":
+            raise ValueError("train.engine torch trains in train.dtype float32 only: it keeps no full copy of weights")
         if self.min_workers is not None:
             if self.zero_stage:
                 raise ValueError(

@@ -6,7 +6,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from reasonembed import storage
 from reasonembed.artifacts import SCRATCH
@@ -82,8 +81,8 @@ def _attempt(stage: RowStage, asking: Asking, inputs: Sequence[str], uri: str) -
     """One pass over the questions; what an earlier, interrupted pass wrote is not asked again."""
     if storage.exists(storage.join(uri, SCRATCH, f"done-{asking.attempt}")):
         return write_rows(stage, inputs, uri, asking.attempt), None
-    done = sum(storage.each_of(_row_count, _scratch_files(uri, asking.attempt)))
-    total = sum(storage.each_of(_row_count, inputs)) - done
+    done = sum(storage.each_of(storage.row_count, _scratch_files(uri, asking.attempt)))
+    total = sum(storage.each_of(storage.row_count, inputs)) - done
     llm = asking.llm
     gpus = llm.actors[1] * llm.tensor_parallel if llm.engine == "vllm" and llm.device == "gpu" else 0
     name = stage.name if not asking.attempt else f"{stage.name}, attempt {asking.attempt + 1}"
@@ -102,7 +101,7 @@ def collect_retriable(inputs: Sequence[str], scratch: Sequence[str], id_column: 
     What was collected once is not collected anew: an interrupted attempt goes on with the rows it began with.
     """
     if storage.exists(uri):
-        return _row_count(uri)
+        return storage.row_count(uri)
     states: dict[str, bool] = {}
     for file in scratch:
         table = storage.read_table([file], pa.schema([pa.field(id_column, pa.string()), *KEY_OF_REASON]))
@@ -115,9 +114,8 @@ def collect_retriable(inputs: Sequence[str], scratch: Sequence[str], id_column: 
         return 0
     kept = []
     for file in inputs:
-        fs, path = storage.open_filesystem(file)
-        with fs.open_input_file(path) as source:
-            for batch in pq.ParquetFile(source).iter_batches():
+        with storage.parquet_file(file) as found:
+            for batch in found.iter_batches():
                 rows = pa.Table.from_batches([batch])
                 kept.append(rows.filter(pc.is_in(rows[id_column], value_set=wanted)))
     storage.write_table(pa.concat_tables(kept).combine_chunks(), uri)
@@ -127,12 +125,6 @@ def collect_retriable(inputs: Sequence[str], scratch: Sequence[str], id_column: 
 def _scratch_files(uri: str, attempt: int) -> list[str]:
     folder = storage.join(uri, SCRATCH, f"rows-{attempt}")
     return [storage.join(folder, name) for name in storage.list_files(folder) if name.endswith(".parquet")]
-
-
-def _row_count(uri: str) -> int:
-    fs, path = storage.open_filesystem(uri)
-    with fs.open_input_file(path) as source:
-        return int(pq.ParquetFile(source).metadata.num_rows)
 
 
 def _account(meters: Sequence[Meter], scratch: Sequence[str]) -> dict[str, Any]:

@@ -53,11 +53,7 @@ def write_report(pipeline: Pipeline) -> tuple[str, dict[str, Any]]:
 
 
 def _per_question(artifact: Artifact) -> Any:
-    import pyarrow.parquet as pq
-
-    fs, path = storage.open_filesystem(artifact.path("per_query.parquet"))
-    with fs.open_input_file(path) as source:
-        return pq.read_table(source)
+    return storage.read_columns(artifact.path("per_query.parquet"))
 
 
 def _journey(pipeline: Pipeline) -> Journey:

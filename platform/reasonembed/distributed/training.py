@@ -104,10 +104,10 @@ def _publish(result: Any, job: TrainJob) -> dict[str, Any]:
     """Copy what stays out of the last checkpoint, and the model out of the best."""
     with result.checkpoint.as_directory() as folder:
         state = json.loads((Path(folder) / HISTORY).read_text())
-    chosen = result.checkpoint
+    chosen, best = result.checkpoint, {}
     if job.settings.dev_queries:
-        # Of equal scores the latest, as the loop has it.
-        chosen, _ = max(result.best_checkpoints, key=lambda entry: (entry[1][MEASURE], entry[1]["step"]))
+        chosen, metrics = max(result.best_checkpoints, key=lambda entry: (entry[1][MEASURE], entry[1]["step"]))
+        best = {"best_step": metrics["step"], f"best_{MEASURE}": round(metrics[MEASURE], 6)}
     with chosen.as_directory() as folder:
         storage.upload_tree(Path(folder) / MODEL, storage.join(job.uri, MODEL))
     table = pa.Table.from_pylist(
@@ -118,10 +118,7 @@ def _publish(result: Any, job: TrainJob) -> dict[str, Any]:
     storage.write_bytes(storage.join(job.uri, HISTORY), json.dumps(state["history"], indent=1).encode())
     figures: dict[str, Any] = {"rows": len(table), "steps": len(state["history"])}
     figures |= {key: round(value, 6) for key, value in state["history"][-1].items()}
-    if state["dev"]:
-        step, value = max(state["dev"], key=lambda entry: (entry[1], entry[0]))
-        figures |= {"best_step": step, f"best_{MEASURE}": round(value, 6)}
-    return figures
+    return figures | best
 
 
 def _worker(config: dict[str, Any]) -> None:
@@ -171,7 +168,7 @@ def _train(job: TrainJob, progress: Any) -> None:
                 if board is not None:
                     board.publish()
                 if done:
-                    kept = {"history": state.history, "intensity": state.intensity, "dev": state.dev}
+                    kept = {"history": state.history, "intensity": state.intensity}
                     (folder / HISTORY).write_text(json.dumps(kept))
             metrics = {"step": state.step, **state.history[-1]}
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
@@ -192,6 +189,6 @@ def export_model(engine: Any, folder: Path, job: TrainJob, state: Any) -> None:
     with engine.whole_weights():
         if rank() == 0:
             model = engine.model
-            model.save(folder, job.settings.max_tokens)
+            model.save(folder, job.encode.max_tokens)
             card = model_card(job.origin, model.pooling, model.dimension, state.step, state.history[-1])
             (folder / CARD).write_text(card, encoding="utf-8")

@@ -26,7 +26,9 @@ def evaluate_dev(engine: Engine, dev: pa.Table, settings: Train, encode: Encode)
     rows = dev.slice(sum(counts[: rank()]), counts[rank()]).to_pylist()
     queries = [query_text(row["query"], row["prompt"], encode.instruct) for row in rows]
     passages = [text for row in rows for text in (*row["pos"], *row["neg"])]
+    engine.model.eval()
     q, p = (_embed(engine, texts, settings) for texts in (queries, passages))
+    engine.model.train()
     gained, start = 0.0, 0
     for number, row in enumerate(rows):
         size = len(row["pos"]) + len(row["neg"])
