@@ -13,7 +13,6 @@ from reasonembed import schemas, storage
 from reasonembed.artifacts import SCRATCH, Artifact
 from reasonembed.compaction import compact
 from reasonembed.config import Run, Train
-from reasonembed.distributed.asking import LIGHT
 from reasonembed.distributed.row_stage import RowStage, Worker, actor_pool, write_rows
 from reasonembed.distributed.session import run_remote
 from reasonembed.redapter.batches import BATCHES, STEPS, Example, Step, draw, examples_of, hold_out, plan_steps, row_id
@@ -22,7 +21,7 @@ from reasonembed.remixer.assemble import usable_rows
 
 PARTS, STEPS_FILE, DEV_FILE = "part-", "steps.parquet", "dev.parquet"
 PLAN = pa.schema([("row_id", pa.string()), ("query_id", pa.string()), ("step", pa.int32()), ("position", pa.int32())])
-STEPS_PER_READ = 4
+STEPS_PER_READ, READS_AT_A_TIME = 4, 2
 
 
 def write_batches(training: Artifact, settings: Train, seed: int, run: Run, uri: str) -> dict[str, Any]:
@@ -113,15 +112,20 @@ class StreamedBatches:
 
     def examples(self, start: int) -> Iterator[list[Example]]:
         """This rank's examples of every step from ``start`` on."""
-        left = len(self.steps) - start
-        if left <= 0:
+        numbers = list(range(start, len(self.steps)))
+        if not numbers:
             return
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
-        read = partial(_read_steps, self._files, start, rank(), world_size())
-        rows = ray.data.range(left, override_num_blocks=-(-left // STEPS_PER_READ)).map_batches(
-            read, batch_size=None, batch_format="pyarrow", **LIGHT
+        blocks = [pa.table({"step": numbers[i : i + STEPS_PER_READ]}) for i in range(0, len(numbers), STEPS_PER_READ)]
+        rows = ray.data.from_blocks(blocks).map_batches(
+            partial(_read_steps, self._files, rank(), world_size()),
+            batch_size=None,
+            batch_format="pyarrow",
+            # The workers may hold every CPU there is; reads that waited for one would wait for ever.
+            num_cpus=0,
+            compute=ray.data.TaskPoolStrategy(size=READS_AT_A_TIME),
         )
         pieces: list[pa.Table] = []
         for table in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2):
@@ -134,9 +138,9 @@ class StreamedBatches:
         yield examples_of(pa.concat_tables(pieces))
 
 
-def _read_steps(files: tuple[str, ...], start: int, place: int, ranks: int, numbers: pa.Table) -> pa.Table:
+def _read_steps(files: tuple[str, ...], place: int, ranks: int, numbers: pa.Table) -> pa.Table:
     """One rank's rows of some steps."""
-    steps = pc.add(numbers["id"], start).to_pylist()
+    steps = numbers["step"].to_pylist()
     wanted = (pc.field("step") >= min(steps)) & (pc.field("step") <= max(steps))
     found = []
     for rows in _by_step(_opened(files).to_table(filter=wanted).cast(BATCHES)):
