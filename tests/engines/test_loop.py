@@ -1,7 +1,10 @@
 """The training loop on real engines: one rank or two, any ZeRO stage, in one go or resumed, the result is the same."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -173,3 +176,27 @@ def test_resumed_equals_uninterrupted_to_the_last_bit(results, name):
 @pytest.mark.parametrize("name", ["torch", "zero 0"])
 def test_another_number_of_ranks_takes_up_a_whole_checkpoint(results, name):
     assert_same(results[1][f"{name}, taken up"], results[2][name])
+
+
+WITHOUT_DEEPSPEED = """
+import sys
+sys.modules["deepspeed"] = None  # an import of it fails
+sys.path.insert(0, "tests/engines")
+import test_loop
+from pathlib import Path
+found = test_loop.run(Path(sys.argv[1]), test_loop.settings_of("torch", 1))
+print(found["history"][-1]["loss"])
+"""
+
+
+def test_plain_torch_needs_no_deepspeed(results, tiny_model, repository):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_DEEPSPEED, str(tiny_model)],
+        cwd=repository,
+        env={**os.environ, "PYTHONPATH": "tests"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.splitlines()[-1]) == pytest.approx(losses(results[1]["torch"])[-1], abs=1e-5)

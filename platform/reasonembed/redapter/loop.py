@@ -162,15 +162,15 @@ class _Runner:
         with torch.no_grad():
             rewrites = embed(engine, towers["rewrites"]) if self._asks_rewrites else queries.detach()
         if settings.grad_cache:
-            queries.requires_grad_(), passages.requires_grad_()
+            queries.requires_grad_()
+            passages.requires_grad_()
         losses = losses_of(Vectors(queries, rewrites, passages), examples, counts, rank(), settings)
         loss, intensity = step_loss(losses, number, len(step.query_ids), settings)
         figures = self._figures(loss, losses.query, losses.rewrite, intensity, len(step.query_ids))
         if not math.isfinite(figures["loss"]):
-            broken = gather((~torch.isfinite(losses.objective.detach() + intensity)).float(), counts).bool().tolist()
-            raise NonFiniteLoss(
-                number, [one for one, is_broken in zip(step.query_ids, broken, strict=True) if is_broken]
-            )
+            finite = gather(torch.isfinite(losses.objective.detach() + intensity).float(), counts).tolist()
+            broken = [query_id for query_id, ok in zip(step.query_ids, finite, strict=True) if not ok]
+            raise NonFiniteLoss(number, broken or step.query_ids)  # of all, where only their sum is too large
         if settings.grad_cache:
             # To the vectors first, of all ranks; then through the model, a pass at a time.
             loss.backward()  # type: ignore[no-untyped-call]
@@ -187,8 +187,9 @@ class _Runner:
         texts = {
             "queries": [query_text(e.query, e.prompt, self._encode.instruct) for e in examples],
             "passages": [text for e in examples for text in e.passages],
-            "rewrites": [query_text(e.reasoning_query, e.prompt, self._encode.instruct) for e in examples],
         }
+        if self._asks_rewrites:
+            texts["rewrites"] = [query_text(e.reasoning_query, e.prompt, self._encode.instruct) for e in examples]
         settings = self._settings
         return {
             name: tower(
