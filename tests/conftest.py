@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 from parts import write_bright, write_llm, write_model
 from s3_server import running_server
+
+# A suite that was started in the background of a script ignores Ctrl-C, and the jobs it starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -1,6 +1,7 @@
 """The frame around every script in ``jobs/``: arguments, errors as one line, exit codes, the closing JSON line."""
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+import psutil
 from rich.console import Console
 
 from reasonembed.artifacts import Artifact
@@ -85,12 +87,23 @@ def quiet_libraries() -> None:
 
 def _leave(code: int, closing_line: str) -> NoReturn:
     if "ray" in sys.modules:
-        import ray
+        if code == INTERRUPTED:
+            _end_children()
+        else:
+            import ray
 
-        ray.shutdown()
+            ray.shutdown()
     if closing_line:
         # After Ray has gone: its messages must not come behind the line that scripts read.
         print(closing_line)  # noqa: T201
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # Ray's and FAISS's threads must not hold back the exit code of a finished job
+
+
+def _end_children() -> None:
+    """End what this process started of Ray at once. An interrupted job has threads at work in Ray, whose library would
+    end the process with a code of its own if it were shut down under them."""
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
