@@ -1,6 +1,17 @@
-"""Measure ``evaluate.model`` on ``evaluate.benchmark``: ``python jobs/evaluate.py CONFIG [section.key=value ...]``."""
+"""Measure ``evaluate.model`` on ``evaluate.benchmark``, or compare two measurements:
 
-from reasonembed.distributed.jobs import run_job
+    python jobs/evaluate.py CONFIG [section.key=value ...]
+    python jobs/evaluate.py compare A B [--to compare.html]
+
+A and B are folders of finished evaluations, as the first form names them in its last line.
+"""
+
+import sys
+
+from reasonembed.distributed.jobs import run_comparison, run_job
+from reasonembed.distributed.report import evaluate_and_show
 
 if __name__ == "__main__":
-    run_job("evaluate", lambda pipeline: pipeline.evaluate())
+    if sys.argv[1:2] == ["compare"]:
+        run_comparison(sys.argv[2:])
+    run_job("evaluate", evaluate_and_show)

@@ -51,6 +51,18 @@ class Artifact:
     def seconds(self) -> float:
         return float(self.record["seconds"])
 
+    def input(self, name: str) -> "Artifact":
+        """The artefact that went into this one under a name.
+
+        Raises:
+            UserError: it has been removed since, or was none.
+        """
+        value = self.record["inputs"].get(name)
+        found = load(value["uri"]) if isinstance(value, dict) else None
+        if found is None:
+            raise UserError(f"artefact {self.uri}: its input {name!r} is not there any more")
+        return found
+
     @cached_property
     def files(self) -> list[storage.FileEntry]:
         return [storage.FileEntry(**entry) for entry in self.record["files"]]
@@ -83,6 +95,13 @@ def load(uri: str) -> Artifact | None:
         return Artifact(uri, json.loads(storage.read_bytes(record)))
     except ValueError:
         raise UserError(f"{record} is damaged (not JSON); remove the folder {uri} to compute it again") from None
+
+
+def finished(root: str, stage: str) -> list[Artifact]:
+    """All finished artefacts of a stage, in the order of their folders' names."""
+    folder = storage.join(storage.absolute(root), stage)
+    found = (load(storage.join(folder, name)) for name in storage.list_folders(folder))
+    return [artifact for artifact in found if artifact is not None]
 
 
 def fingerprint(stage: str, version: int, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:

@@ -32,3 +32,8 @@ def query_id(task: str, source_doc_id: str) -> str:
 
 def pair_id(query: str, doc_id: str) -> str:
     return digest("pair", query, doc_id)
+
+
+def text_id(text: str) -> str:
+    """Of a text as it is encoded: equal texts, wherever they stand, have one vector."""
+    return digest("text", text)

@@ -107,5 +107,10 @@ TRAINING = pa.schema(
     ]
 )
 
-# row_id is the hash of (task, doc_id): what a row stage keeps its checkpoint by
-EMBEDDINGS = pa.schema(_required(("row_id", STRING), ("task", STRING), ("doc_id", STRING), ("embedding", SCORES)))
+# key text_id (``ids.text_id``): a text that stands in a corpus twice is encoded once
+EMBEDDINGS = pa.schema(_required(("text_id", STRING), ("embedding", SCORES)))
+
+# key (task, query_id, rank): what a system found for a benchmark's questions, best first
+RANKING = pa.schema(
+    _required(("task", STRING), ("query_id", STRING), ("doc_id", STRING), ("rank", pa.int32()), ("score", pa.float32()))
+)

@@ -71,6 +71,11 @@ def exists(uri: str) -> bool:
     return bool(fs.get_file_info(path).type != pafs.FileType.NotFound)
 
 
+def is_file(uri: str) -> bool:
+    fs, path = open_filesystem(uri)
+    return bool(fs.get_file_info(path).type == pafs.FileType.File)
+
+
 def check_writable(root: str) -> None:
     """Write and remove a probe file.
 
@@ -197,6 +202,13 @@ def list_files(uri: str) -> list[str]:
     return sorted(name for name in names if not any(part.startswith(".") for part in name.split("/")))
 
 
+def list_folders(uri: str) -> list[str]:
+    """Names of the folders right below a URI, in order."""
+    fs, path = open_filesystem(uri)
+    infos = fs.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    return sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
+
+
 def describe_file(root: str, name: str) -> FileEntry:
     fs, path = open_filesystem(join(root, name))
     sha = hashlib.sha256()
@@ -252,13 +264,21 @@ def each_of(function: Callable[[str], T], uris: Sequence[str]) -> list[T]:
 
 @contextmanager
 def local_copy(uri: str) -> Iterator[Path]:
-    """A local folder with what lies below a URI, for libraries that want paths; a temporary one for S3."""
+    """A local folder with what lies below a URI, for libraries that want paths; for S3 a temporary one of that name.
+
+    Raises:
+        UserError: there is nothing.
+    """
     if not is_s3(uri):
         yield Path(absolute(uri))
         return
-    folder = Path(tempfile.mkdtemp(prefix="reasonembed-"))
+    names = list_files(uri)
+    if not names:
+        raise UserError(f"{uri}: no such folder, or an empty one")
+    temporary = tempfile.mkdtemp(prefix="reasonembed-")
+    folder = Path(temporary) / uri.rstrip("/").rsplit("/", 1)[-1]
     try:
-        for name in list_files(uri):
+        for name in names:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             fs, path = open_filesystem(join(uri, name))
@@ -266,7 +286,7 @@ def local_copy(uri: str) -> Iterator[Path]:
                 shutil.copyfileobj(source, sink, CHUNK)
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def upload_tree(folder: Path, uri: str) -> None:

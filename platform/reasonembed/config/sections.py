@@ -92,13 +92,46 @@ class Evaluate(Section):
     benchmark: str | None = None
     """As ``corpus.source``; the corpus's own questions when left out."""
     split: Literal["dev", "test"] = "test"
-    """Of ``pydocs`` and BEIR; BRIGHT has a test set only."""
+    """Of ``pydocs`` and BEIR; the others have a test set only."""
     tasks: list[str] | None = None
     """The tasks to evaluate; all of them when left out."""
-    model: str = "base"
-    """``bm25``, ``base``, ``trained``, a folder or a hub id."""
+    queries: str = "original"
+    """``original``; ``rewritten`` by the language model, as ReMixer's rewrites are; or a set of rewritten queries that
+    BRIGHT carries (``gpt4_reason``, say)."""
+    model: str | list[str] = "base"
+    """``bm25``, ``bm25-query-side``, ``base``, ``trained``, a folder or a hub id. Several are fused."""
+    fusion: Literal["minmax", "rrf"] = "minmax"
+    """Weighted sum of scores, each query's stretched to [0, 1]; or reciprocal rank fusion (Cormack et al., 2009)."""
+    fusion_weights: list[float] | None = None
+    """Of the systems in ``model``; all alike when left out."""
+    run: str | None = None
+    """A TREC run file to measure instead of a system."""
+    qrels: str | None = None
+    """A file with the judgements to measure it by (TREC's or BEIR's form) instead of a benchmark's."""
+    baseline: str | None = None
+    """Compare with this system, or with the run in this file."""
     bootstrap: int = Field(2000, ge=100)
     """Resamples behind the 95 % intervals."""
+    permutations: int = Field(10_000, ge=100)
+    """Sign changes behind the p-values."""
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """What is measured, or fused and then measured."""
+        return (self.model,) if isinstance(self.model, str) else tuple(self.model)
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Evaluate":
+        if not self.systems:
+            raise ValueError("evaluate.model is an empty list")
+        if self.fusion_weights is not None and len(self.fusion_weights) != len(self.systems):
+            raise ValueError(
+                f"evaluate.fusion_weights has {len(self.fusion_weights)} numbers for the {len(self.systems)} systems "
+                "of evaluate.model"
+            )
+        if self.qrels and not self.run:
+            raise ValueError("evaluate.qrels needs evaluate.run; a benchmark brings its own judgements for a system")
+        return self
 
 
 class Export(Section):

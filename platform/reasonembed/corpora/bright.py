@@ -2,7 +2,9 @@
 
 A folder holds ``documents.jsonl`` (id, content) and ``examples.jsonl`` (id, query, excluded_ids, gold_ids) for one
 task, named after the folder, or one such folder per task. On the hub (``xlangai/BRIGHT``) they are the configs
-``documents`` and ``examples`` with one split per task.
+``documents`` and ``examples`` with one split per task. The long setting has ``long_documents`` and ``gold_ids_long`` in
+their places, for the tasks that have them; rewritten queries lie in configs of their own (``gpt4_reason``, say), which
+give the query and otherwise look like ``examples``.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 
 from reasonembed import schemas
-from reasonembed.corpora.tables import corpus_table, json_lines, question_row, text_field
+from reasonembed.corpora.hub import hub_rows, split_names
+from reasonembed.corpora.tables import chosen_tasks, corpus_table, ids_field, json_lines, question_row, text_field
 from reasonembed.errors import UserError
 
 NO_EXCLUSION = "N/A"  # what the data set writes for "no excluded id"
@@ -40,66 +43,72 @@ INSTRUCTIONS = {
 DEFAULT_INSTRUCTION = "Given a question, retrieve relevant passages that help answer the question."
 
 
-def read_corpus(place: str, tasks: Sequence[str] | None) -> pa.Table:
+# The groups whose averages are reported beside that of all tasks.
+GROUPS = {
+    "StackExchange": tuple(_POSTS),
+    "coding": ("leetcode", "pony"),
+    "theorem": ("aops", "theoremqa_questions", "theoremqa_theorems"),
+}
+
+
+def read_corpus(place: str, tasks: Sequence[str] | None, long: bool = False) -> pa.Table:
     rows = (
         (task, text_field(row, ["id"], where), "", text_field(row, ["content"], where))
-        for task, where, row in _rows(place, "documents", tasks)
+        for task, where, row in _rows(place, _documents(long), tasks, long)
     )
     return corpus_table(rows, benchmark=True)
 
 
-def read_questions(place: str, tasks: Sequence[str] | None) -> pa.Table:
+def read_questions(place: str, tasks: Sequence[str] | None, queries: str = "original", long: bool = False) -> pa.Table:
+    gold_field = "gold_ids_long" if long else "gold_ids"
+    rewritten = {}
+    if queries != "original":
+        rewritten = {
+            (task, text_field(row, ["id"], where)): text_field(row, ["query"], where)
+            for task, where, row in _rows(place, queries, tasks, long)
+        }
     rows = []
-    for task, where, row in _rows(place, "examples", tasks):
-        gold = dict.fromkeys(_ids(row, "gold_ids", where), 1)
-        excluded = [doc_id for doc_id in _ids(row, "excluded_ids", where) if doc_id != NO_EXCLUSION]
+    for task, where, row in _rows(place, "examples", tasks, long):
+        gold = dict.fromkeys(ids_field(row, gold_field, where), 1)
+        excluded = [doc_id for doc_id in ids_field(row, "excluded_ids", where) if doc_id != NO_EXCLUSION]
+        query_id, query = text_field(row, ["id"], where), text_field(row, ["query"], where)
+        if queries != "original":
+            if (task, query_id) not in rewritten:
+                raise UserError(f"{where}: query {query_id!r} has no rewritten query in {queries!r}")
+            query = rewritten[task, query_id]
         instruction = INSTRUCTIONS.get(task, DEFAULT_INSTRUCTION)
-        query = text_field(row, ["query"], where)
-        rows.append(question_row(task, text_field(row, ["id"], where), query, instruction, gold, excluded))
+        rows.append(question_row(task, query_id, query, instruction, gold, excluded))
     return pa.Table.from_pylist(rows, schema=schemas.QUESTIONS)
 
 
-def _ids(row: dict[str, Any], name: str, where: str) -> list[str]:
-    values = row.get(name, [])
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise UserError(f"{where}: field {name!r} must be a list of document ids")
-    return values
+def _documents(long: bool) -> str:
+    return "long_documents" if long else "documents"
 
 
-def _rows(place: str, config: str, tasks: Sequence[str] | None) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _rows(
+    place: str, config: str, tasks: Sequence[str] | None, long: bool
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """(task, where, row) of one of the configs, whatever form the data set comes in."""
     folder = Path(place)
     if folder.is_dir():
-        for task, path in _task_files(folder, config):
-            for number, row in json_lines(path):
-                yield task, f"{path}, line {number}", row
+        files = _task_files(folder, config, _documents(long))
+        for task in chosen_tasks(list(files), f"bright:{place}", tasks):
+            for number, row in json_lines(files[task]):
+                yield task, f"{files[task]}, line {number}", row
         return
     if place.count("/") != 1 or place.startswith((".", "/")):
         raise UserError(f"bright:{place}: no such folder (a hub id looks like owner/name)")
-    yield from _hub_rows(place, config, tasks)
+    for task in chosen_tasks(split_names(place, _documents(long)), f"bright:{place}", tasks):
+        for where, row in hub_rows(place, config, task):
+            yield task, where, row
 
 
-def _task_files(folder: Path, config: str) -> list[tuple[str, Path]]:
-    if (folder / "documents.jsonl").exists():
+def _task_files(folder: Path, config: str, documents: str) -> dict[str, Path]:
+    name = f"{documents}.jsonl"
+    if (folder / name).exists():
         # The test collections are called bright_pony and the like; the task inside is pony.
-        return [(folder.resolve().name.removeprefix("bright_"), folder / f"{config}.jsonl")]
-    found = sorted(path.parent for path in folder.glob("*/documents.jsonl"))
+        return {folder.resolve().name.removeprefix("bright_"): folder / f"{config}.jsonl"}
+    found = sorted(path.parent for path in folder.glob(f"*/{name}"))
     if not found:
-        raise UserError(f"bright:{folder}: no documents.jsonl in it or in a folder of it")
-    return [(path.name, path / f"{config}.jsonl") for path in found]
-
-
-def _hub_rows(hub_id: str, config: str, tasks: Sequence[str] | None) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    import datasets
-
-    try:
-        splits = datasets.get_dataset_split_names(hub_id, config)
-        for task in splits:
-            if tasks is None or task in tasks:
-                for number, row in enumerate(datasets.load_dataset(hub_id, config, split=task), start=1):
-                    yield task, f"{hub_id} {config}/{task}, row {number}", row
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"bright:{hub_id}: neither a folder here nor a data set that the hub gives ({reason})"
-        ) from None
+        raise UserError(f"bright:{folder}: no {name} in it or in a folder of it")
+    return {path.name: path / f"{config}.jsonl" for path in found}

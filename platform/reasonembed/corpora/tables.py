@@ -47,6 +47,14 @@ def text_field(row: dict[str, Any], names: Sequence[str], where: str, default: s
     return default
 
 
+def ids_field(row: dict[str, Any], name: str, where: str) -> list[str]:
+    """A list of document ids; none where the row has no such field."""
+    values = row.get(name) or []
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise UserError(f"{where}: field {name!r} must be a list of document ids")
+    return values
+
+
 def corpus_table(rows: Iterable[tuple[str, str, str, str]], benchmark: bool = False) -> pa.Table:
     """``schemas.DOCUMENTS`` out of (task, doc_id, title, text) rows.
 
@@ -125,10 +133,16 @@ def check_questions(table: pa.Table, corpus: pa.Table, source: str, tasks: Seque
 
 
 def select_tasks(table: pa.Table, source: str, tasks: Sequence[str] | None) -> pa.Table:
-    if tasks is None:
-        return table
     present = pc.unique(table["task"]).to_pylist()
-    missing = sorted(set(tasks) - set(present))
-    if missing:
+    return table.filter(pc.is_in(table["task"], pa.array(list(chosen_tasks(present, source, tasks)), pa.string())))
+
+
+def chosen_tasks(present: Sequence[str], source: str, tasks: Sequence[str] | None) -> list[str]:
+    """Those of the tasks that are there which were asked for; all when none was.
+
+    Raises:
+        UserError: one that was asked for is not there.
+    """
+    if missing := sorted(set(tasks or ()) - set(present)):
         raise UserError(f"{source} has no task {missing[0]!r}; its tasks: {', '.join(sorted(present)) or 'none'}")
-    return table.filter(pc.is_in(table["task"], pa.array(list(tasks))))
+    return [task for task in present if tasks is None or task in tasks]

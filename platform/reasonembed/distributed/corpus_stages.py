@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from reasonembed import artifacts, schemas, storage
 from reasonembed.artifacts import Artifact
-from reasonembed.corpora import read_documents, read_questions, usable_documents
-from reasonembed.distributed.stage_runner import StageRunner
+from reasonembed.corpora import ORIGINAL, read_documents, read_questions, usable_documents
+from reasonembed.distributed.stage_runner import VERSIONS, StageRunner
 from reasonembed.embedder.source import model_fingerprint
 from reasonembed.errors import JobFailed
 from reasonembed.ids import digest
@@ -62,17 +62,20 @@ class CorpusStages(StageRunner):
         )
 
     @cache  # noqa: B019
-    def questions(self, source: str, split: str, tasks: tuple[str, ...] | None = None) -> Artifact:
+    def questions(
+        self, source: str, split: str, tasks: tuple[str, ...] | None = None, queries: str = ORIGINAL
+    ) -> Artifact:
         """``schemas.QUESTIONS`` of a benchmark."""
         corpus = self.corpus_of(source, tasks)
-        table = read_questions(source, split, corpus.table(schemas.CORPUS), tasks)
+        table = read_questions(source, split, corpus.table(schemas.CORPUS), tasks, queries)
         content = digest(*(str(row) for row in table.to_pylist()))
 
         def build(uri: str) -> dict[str, Any]:
             storage.write_table(table, storage.join(uri, "questions.parquet"))
             return {"rows": table.num_rows}
 
-        config = {"source": source, "split": split, "tasks": tasks}
+        config: dict[str, Any] = {"source": source, "split": split, "tasks": tasks}
+        config |= {"queries": queries} if queries != ORIGINAL else {}
         return self._stage(
             "questions",
             config,
@@ -85,21 +88,24 @@ class CorpusStages(StageRunner):
     @cache  # noqa: B019
     def encode(self, corpus: Artifact, model: Model) -> Artifact:
         """``schemas.EMBEDDINGS`` of a corpus; shared by every stage that searches it with this model."""
+        section = self.config.encode.model_dump(include={"max_tokens", "pooling"})
 
         def build(uri: str) -> dict[str, Any]:
-            from reasonembed.distributed.row_stage import RowStage, actor_pool, row_figures, run_row_stage
-            from reasonembed.distributed.workers import encode_rows, encode_worker
+            from reasonembed.distributed.encoding import encode_corpus
+            from reasonembed.distributed.workers import encode_worker
 
-            run = self.config.run
-            path = storage.join(uri, artifacts.SCRATCH, "texts.parquet")
-            storage.write_table(encode_rows(corpus.table(schemas.CORPUS)), path)
             use_gpu = self.config.train.use_gpu
             worker = partial(encode_worker, model.place, self.config.encode, "cuda" if use_gpu else "cpu")
-            pool = actor_pool(worker, schemas.EMBEDDINGS, run.actors, num_gpus=float(use_gpu))
-            run_row_stage(RowStage("encode", pool, schemas.EMBEDDINGS, "row_id", run.rows_per_block), [path], uri)
-            return row_figures("encode", uri, run, schemas.EMBEDDINGS)
+            earlier = [
+                artifact
+                for artifact in artifacts.finished(self.config.run.root, "encode")
+                if artifact.record["config"] == section
+                and artifact.record["inputs"]["model"] == _mark(model)
+                and artifact.record["code_version"] == VERSIONS["encode"]
+            ]
+            table = corpus.table(schemas.CORPUS)
+            return encode_corpus(table, worker, earlier, self.config.run, float(use_gpu), uri)
 
-        section = self.config.encode.model_dump(include={"max_tokens", "pooling"})
         inputs = {"corpus": corpus, "model": model.source}
         return self._stage(
             "encode", section, inputs, build, label=f"encode with {model.name}", key=f"encode {model.name}"
@@ -108,6 +114,12 @@ class CorpusStages(StageRunner):
     @cache  # noqa: B019
     def base_model(self) -> Model:
         return model_at("base", self.config.train.base_model)
+
+
+def _mark(model: Model) -> Any:
+    """What an artefact's record says of a model that went into it."""
+    source = model.source
+    return {"uri": source.uri, "fingerprint": source.fingerprint} if isinstance(source, Artifact) else source
 
 
 def model_at(name: str, place: str) -> Model:

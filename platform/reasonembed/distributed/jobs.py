@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import psutil
 from rich.console import Console
 
+from reasonembed import storage
 from reasonembed.artifacts import Artifact
 from reasonembed.config import Config, load_config
 from reasonembed.distributed.pipeline import Pipeline
@@ -26,7 +27,8 @@ def run_job(stage: str, work: Callable[[Pipeline], Artifact | tuple[str, dict[st
     """Run a job's work and leave with its exit code: 0 if the artefact is complete, 2 for bad input, 1 otherwise."""
     console = Console(stderr=True, highlight=False)
 
-    def body(config: Config) -> str:
+    def body() -> str:
+        config = _config(sys.argv[1:])
         result = work(Pipeline(config, announce=lambda text: console.print(f"[bold]{text}", soft_wrap=True)))
         uri, figures = (result.uri, dict(result.figures)) if isinstance(result, Artifact) else result
         return json.dumps({"stage": stage, "artifact": uri, **figures})
@@ -35,11 +37,11 @@ def run_job(stage: str, work: Callable[[Pipeline], Artifact | tuple[str, dict[st
 
 
 def run_service() -> NoReturn:
-    def body(config: Config) -> str:
+    def body() -> str:
         from reasonembed.distributed.serving import serve_forever
 
         try:
-            serve_forever(config)
+            serve_forever(_config(sys.argv[1:]))
         except KeyboardInterrupt:
             Console(stderr=True).print("stopped")
         return ""
@@ -47,12 +49,34 @@ def run_service() -> NoReturn:
     _leave(*_guarded(body, Console(stderr=True, highlight=False)))
 
 
-def _guarded(body: Callable[[Config], str], console: Console) -> tuple[int, str]:
+def run_comparison(arguments: Sequence[str]) -> NoReturn:
+    """``compare A B``: two evaluations side by side."""
+    console = Console(stderr=True, highlight=False)
+
+    def body() -> str:
+        from reasonembed.distributed.report import show
+        from reasonembed.evaluation.compare import compare, write_page
+
+        parser = argparse.ArgumentParser(prog="evaluate.py compare", description="Put two evaluations side by side.")
+        parser.add_argument("a", help="folder of a finished evaluation")
+        parser.add_argument("b", help="folder of another, of the same questions")
+        parser.add_argument("--to", default="compare.html", help="where the page goes")
+        known = parser.parse_args(arguments)
+        found = compare(known.a, known.b, Config())
+        uri = storage.absolute(known.to)
+        write_page(found, uri)
+        show(found.page, uri)
+        return json.dumps({"stage": "compare", "artifact": uri, **found.figures})
+
+    _leave(*_guarded(body, console))
+
+
+def _guarded(body: Callable[[], str], console: Console) -> tuple[int, str]:
     """Exit code and closing line of a job's body."""
     quiet_libraries()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return 0, body(_config(sys.argv[1:]))
+        return 0, body()
     except Exception as raised:
         error = intended(raised)
         if error is None:

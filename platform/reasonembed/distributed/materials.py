@@ -33,10 +33,16 @@ class Materials:
         return build_collections(self.corpus.table(schemas.CORPUS), self.embeddings.table(schemas.EMBEDDINGS))
 
     def encoder(self) -> Encoder:
+        """Of queries."""
         from reasonembed.embedder.model import Embedder
 
         embedder = Embedder.load(self.model, self.encode)
-        return partial(embedder.encode, max_tokens=self.encode.max_tokens, batch_tokens=self.encode.batch_tokens)
+        return partial(
+            embedder.encode,
+            max_tokens=self.encode.max_tokens,
+            batch_tokens=self.encode.batch_tokens,
+            prompt=embedder.prompt("query"),
+        )
 
 
 def queries_by_id(queries: Artifact) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """ReMixer's stages: from a corpus to training rows."""
 
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,9 @@ from reasonembed.corpora import evaluation_splits, pydocs
 from reasonembed.distributed.corpus_stages import CorpusStages, as_tuple, counts_of, named_model
 from reasonembed.embedder.source import model_fingerprint
 from reasonembed.errors import JobFailed
+
+# Raise the number when the extractive engine would answer otherwise: answers of language models are kept then.
+EXTRACTIVE = "extractive-2"
 
 # How a stage goes about its work, which changes nothing in its rows.
 NOT_IN_FINGERPRINT = {
@@ -222,7 +226,7 @@ class RemixerStages(CorpusStages):
         llm = self.config.llm
         if llm.engine == "extractive":
             own = settings.model_dump(exclude=set(Sampling.model_fields))
-            return {"settings": own, "llm": {"engine": "extractive", "lexical_weight": llm.lexical_weight}}, {}
+            return {"settings": own, "llm": {"engine": EXTRACTIVE, "lexical_weight": llm.lexical_weight}}, {}
         from reasonembed.remixer.prompting import prompts_fingerprint
 
         section = {
@@ -233,10 +237,10 @@ class RemixerStages(CorpusStages):
         model = settings.model or llm.model or ""
         inputs: dict[str, Artifact | str] = {
             "prompts": prompts_fingerprint(),
-            "model": model_fingerprint(model) if llm.engine == "vllm" else model,
+            "model": _weights(model) if llm.engine == "vllm" else model,
         }
         if settings.lora:
-            inputs["lora"] = model_fingerprint(settings.lora)
+            inputs["lora"] = _weights(settings.lora)
         return section, inputs
 
     def _ask(
@@ -254,6 +258,11 @@ class RemixerStages(CorpusStages):
 
         rows = TaskRows(make_task, engine_name(self.config.llm, settings))
         return run_llm_stage(LlmStage(name, rows, settings, **more), self.config, inputs, uri)
+
+
+def _weights(model: str) -> str:
+    """A folder's content; a hub id stands for itself: answers that were paid for outlive the model's next revision."""
+    return model_fingerprint(model) if Path(model).is_dir() else model
 
 
 def _questions(judged: list[Artifact]) -> pa.Table:

@@ -1,6 +1,7 @@
-"""The end of the pipeline: all systems measured, the index built, the report and ``summary.json`` written."""
+"""What the jobs ``pipeline`` and ``evaluate`` show when they end: tables in the terminal, the report, a summary."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -8,8 +9,9 @@ from rich.console import Console
 from reasonembed import schemas, storage
 from reasonembed.artifacts import Artifact
 from reasonembed.distributed.pipeline import Pipeline
-from reasonembed.evaluation.metrics import AVERAGE
-from reasonembed.evaluation.report import Journey, System, gain, render, terminal_table, verdict
+from reasonembed.evaluation.metrics import AVERAGE, Interval
+from reasonembed.evaluation.report import Journey, Page, System, render, terminal_table, verdict
+from reasonembed.evaluation.worst import worst_questions
 from reasonembed.remixer.assemble import usable_rows
 
 SYSTEMS = ("bm25", "base", "trained")
@@ -26,13 +28,8 @@ def write_report(pipeline: Pipeline) -> tuple[str, dict[str, Any]]:
     pipeline.index()
     measured = {name: pipeline.evaluate(name) for name in SYSTEMS}
     root = storage.absolute(pipeline.config.run.root)
-    benchmark = pipeline.config.evaluate.benchmark or pipeline.config.corpus.source
-    evaluate = pipeline.config.evaluate.model_copy(update={"benchmark": benchmark})
-    config = pipeline.config.model_copy(update={"evaluate": evaluate})
-
-    systems = [System(name, artifact.figures["scores"], _per_question(artifact)) for name, artifact in measured.items()]
-    page = render(f"reasonembed on {benchmark}", systems, config, _journey(pipeline))
-    storage.write_bytes(storage.join(root, REPORT), page.encode())
+    page = _page(pipeline, measured)
+    storage.write_bytes(storage.join(root, REPORT), render(page).encode())
     summary = {
         "systems": {name: artifact.figures["scores"] for name, artifact in measured.items()},
         "intervals": {name: artifact.figures["intervals"] for name, artifact in measured.items()},
@@ -41,15 +38,60 @@ def write_report(pipeline: Pipeline) -> tuple[str, dict[str, Any]]:
     }
     storage.write_bytes(storage.join(root, SUMMARY), json.dumps(summary, indent=1).encode())
 
-    console = Console(stderr=True, highlight=False)
-    console.print(terminal_table(systems, config))
-    difference = gain(systems, config)
-    assert difference is not None
-    console.print(verdict(difference[AVERAGE]), soft_wrap=True)
     uri = storage.join(root, REPORT)
-    console.print(f"report: {uri}", soft_wrap=True)
+    show(page, uri)
     averages = {name: artifact.figures["scores"][AVERAGE]["ndcg@10"] for name, artifact in measured.items()}
     return uri, {"ndcg@10": averages, "summary": storage.join(root, SUMMARY)}
+
+
+def evaluate_and_show(pipeline: Pipeline) -> Artifact:
+    """The job ``evaluate``."""
+    artifact = pipeline.evaluate()
+    figures = artifact.figures
+    system = System(figures["system"], figures["scores"], _per_question(artifact))
+    page = Page("", artifact.record["config"]["benchmark"], [system], pipeline.config)
+    show(page, artifact.path("report.html"))
+    if difference := figures.get("difference"):
+        average = Interval(**difference["by_task"][AVERAGE])
+        _console().print(verdict(figures["system"], difference["baseline"], average), soft_wrap=True)
+    return artifact
+
+
+def show(page: Page, uri: str) -> None:
+    """The table, the verdict and the place of a report, in the terminal."""
+    console = _console()
+    console.print(terminal_table(page))
+    if page.verdict:
+        console.print(page.verdict, soft_wrap=True)
+    console.print(f"report: {uri}", soft_wrap=True)
+
+
+def _console() -> Console:
+    return Console(stderr=True, highlight=False)
+
+
+def _page(pipeline: Pipeline, measured: Mapping[str, Artifact]) -> Page:
+    benchmark = pipeline.config.evaluate.benchmark or pipeline.config.corpus.source
+    evaluate = pipeline.config.evaluate.model_copy(update={"benchmark": benchmark})
+    trained = measured["trained"]
+    corpus, questions, ranking = (trained.input(name) for name in ("corpus", "questions", "ranking"))
+    documents = corpus.table(schemas.CORPUS)
+    keys = zip(documents["task"].to_pylist(), documents["doc_id"].to_pylist(), strict=True)
+    return Page(
+        title=f"reasonembed on {benchmark}",
+        benchmark=benchmark,
+        systems=[System(name, a.figures["scores"], _per_question(a)) for name, a in measured.items()],
+        config=pipeline.config.model_copy(update={"evaluate": evaluate}),
+        result=trained.figures,
+        worst=worst_questions(
+            _per_question(trained),
+            questions.table(schemas.QUESTIONS),
+            ranking.table(schemas.RANKING),
+            dict(zip(keys, documents["text"].to_pylist(), strict=True)),
+        ),
+        journey=_journey(pipeline),
+        origin=trained.record,
+    )
 
 
 def _per_question(artifact: Artifact) -> Any:

@@ -15,18 +15,19 @@ log = logging.getLogger(__name__)
 VERSIONS = {
     "corpus": 1,
     "questions": 1,
-    "encode": 3,
+    "encode": 4,
     "clean": 1,
     "generate": 2,
     "rewrite": 2,
-    "mine": 2,
+    "mine": 3,
     "annotate": 2,
     "assemble": 2,
     "training_data": 1,
     "batches": 1,
     "train": 2,
     "index": 1,
-    "evaluate": 1,
+    "rank": 1,
+    "evaluate": 2,
 }
 
 

@@ -1,19 +1,79 @@
 """Work of one piece that runs as a single Ray task, so that a driver without memory or GPU can ask for it."""
 
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reasonembed import schemas, storage
 from reasonembed.artifacts import Artifact
-from reasonembed.config import Config
-from reasonembed.evaluation.evaluate import evaluate_system
-from reasonembed.evaluation.ranking import Scorer, bm25_scores, dense_scorer
-from reasonembed.retrieval.collection import build_collections
+from reasonembed.config import Config, Encode
+from reasonembed.distributed.lineage import training_texts
+from reasonembed.embedder.prompts import query_text
+from reasonembed.errors import UserError
+from reasonembed.evaluation.evaluate import Baseline, Benchmark, evaluate_ranking
+from reasonembed.evaluation.leaks import find_leaks
+from reasonembed.evaluation.ranking import bm25_scorer, rank_questions
+from reasonembed.remixer.rewrite import with_rewrites
+from reasonembed.retrieval.bm25 import Weights
+from reasonembed.retrieval.collection import Collection, build_collections
+from reasonembed.retrieval.exact import ExactScores
 from reasonembed.retrieval.faiss_index import DOCUMENTS, DOCUMENTS_FILE, INDEX_FILE, build_index
+
+RANKING_FILE = "ranking.parquet"
+
+
+def rank_with_bm25(
+    corpus: Artifact, questions: Artifact, rewritten: Artifact | None, weights: Weights, uri: str
+) -> dict[str, Any]:
+    """Write ``schemas.RANKING`` of BM25."""
+    collections = _by_task(corpus.table(schemas.CORPUS), None)
+    ranking = rank_questions(_asked(questions, rewritten), collections, bm25_scorer(weights), lambda row: row["query"])
+    return _written(ranking, uri)
+
+
+def rank_with_model(
+    corpus: Artifact,
+    questions: Artifact,
+    rewritten: Artifact | None,
+    embeddings: Artifact,
+    model: str,
+    settings: Encode,
+    device: str,
+    uri: str,
+) -> dict[str, Any]:
+    """Write ``schemas.RANKING`` of a dense model whose document vectors are given.
+
+    Raises:
+        UserError: the vectors are not of this model's dimension.
+    """
+    from reasonembed.embedder.model import Embedder
+
+    embedder = Embedder.load(model, settings, device)
+    exact: dict[int, ExactScores] = {}
+
+    def score(collection: Collection, queries: Sequence[str]) -> np.ndarray:
+        if id(collection) not in exact:
+            if collection.vectors.shape[1] != embedder.dimension:
+                raise UserError(
+                    f"the embeddings in {embeddings.uri} have {collection.vectors.shape[1]} dimensions, model {model} "
+                    f"has {embedder.dimension}; remove that folder, and the next run encodes the corpus again"
+                )
+            exact.clear()
+            exact[id(collection)] = ExactScores(collection.vectors, collection.texts, device)
+        return exact[id(collection)](embedder.encode(queries, settings.max_tokens, settings.batch_tokens))
+
+    ranking = rank_questions(
+        _asked(questions, rewritten),
+        _by_task(corpus.table(schemas.CORPUS), embeddings.table(schemas.EMBEDDINGS)),
+        score,
+        lambda row: query_text(row["query"], row["instruction"], settings.instruct, embedder.prompt("query")),
+    )
+    return _written(ranking, uri)
 
 
 def evaluate_on(
@@ -21,25 +81,44 @@ def evaluate_on(
     config: Config,
     corpus: Artifact,
     questions: Artifact,
-    embeddings: Artifact | None,
-    model: str | None,
+    ranking: Artifact,
+    baseline: tuple[str, Artifact] | None,
+    training: Artifact | None,
+    origin: dict[str, Any],
     uri: str,
 ) -> dict[str, Any]:
-    """Measure BM25 (``model`` is None) or a dense model whose document vectors are given."""
+    """Measure a ranking, beside a baseline's, and look for what the model's training has seen of the benchmark."""
     storage.delete_tree(uri)
-    table = questions.table(schemas.QUESTIONS)
-    if model is None or embeddings is None:
-        collections = build_collections(corpus.table(schemas.CORPUS))
-        score: Scorer = bm25_scores
-    else:
-        collections = build_collections(corpus.table(schemas.CORPUS), embeddings.table(schemas.EMBEDDINGS))
-        from reasonembed.embedder.model import Embedder
+    asked, documents = questions.table(schemas.QUESTIONS), corpus.table(schemas.CORPUS)
+    texts = training_texts(training) if training is not None else None
+    result = evaluate_ranking(
+        name,
+        ranking.table(schemas.RANKING),
+        Benchmark(str(config.evaluate.benchmark), asked, documents),
+        config,
+        uri,
+        Baseline(baseline[0], baseline[1].table(schemas.RANKING)) if baseline else None,
+        find_leaks(texts, asked, documents) if texts else None,
+        origin,
+    )
+    return {"rows": asked.num_rows, **result}
 
-        settings = config.encode
-        embedder = Embedder.load(model, settings)
-        score = dense_scorer(lambda texts: embedder.encode(texts, settings.max_tokens, settings.batch_tokens))
-    result = evaluate_system(name, table, collections, score, config, uri)
-    return {"rows": table.num_rows, **result}
+
+def _asked(questions: Artifact, rewritten: Artifact | None) -> pa.Table:
+    table = questions.table(schemas.QUESTIONS)
+    return table if rewritten is None else with_rewrites(table, rewritten.table(schemas.REWRITES))
+
+
+def _by_task(corpus: pa.Table, embeddings: pa.Table | None) -> Iterator[tuple[str, Collection]]:
+    """One task after the other, so that the vectors of only one are laid out for search at a time."""
+    for task in sorted(pc.unique(corpus["task"]).to_pylist()):
+        yield from build_collections(corpus.filter(pc.equal(corpus["task"], task)), embeddings).items()
+
+
+def _written(ranking: pa.Table, uri: str) -> dict[str, Any]:
+    storage.delete_tree(uri)
+    storage.write_table(ranking, storage.join(uri, RANKING_FILE))
+    return {"rows": ranking.num_rows}
 
 
 def build_served_index(corpus: Artifact, embeddings: Artifact, uri: str) -> dict[str, Any]:

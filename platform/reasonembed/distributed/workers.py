@@ -13,8 +13,6 @@ from reasonembed import schemas
 from reasonembed.artifacts import Artifact
 from reasonembed.config import Assemble, Encode, Mine
 from reasonembed.distributed.materials import Materials, queries_by_id, texts_of
-from reasonembed.embedder.prompts import document_text
-from reasonembed.ids import digest
 from reasonembed.llm.extractive import ExtractiveEngine
 from reasonembed.remixer.annotate import AnnotateTask
 from reasonembed.remixer.assemble import assemble_query
@@ -24,27 +22,21 @@ Worker = Callable[[pa.Table], pa.Table]
 
 
 def encode_worker(model: str, settings: Encode, device: str) -> Worker:
+    """``encoding.TEXTS`` to ``schemas.EMBEDDINGS``."""
     from reasonembed.embedder.model import Embedder
 
     embedder = Embedder.load(model, settings, device)
 
     def work(rows: pa.Table) -> pa.Table:
-        texts = [document_text(a, b) for a, b in zip(rows["title"].to_pylist(), rows["text"].to_pylist(), strict=True)]
-        vectors = embedder.encode(texts, settings.max_tokens, settings.batch_tokens)
+        vectors = embedder.encode(
+            rows["text"].to_pylist(), settings.max_tokens, settings.batch_tokens, embedder.prompt("document")
+        )
         flat = pa.array(vectors.reshape(-1), pa.float32())
-        offsets = pa.array(np.arange(len(texts) + 1, dtype=np.int32) * vectors.shape[1])
+        offsets = pa.array(np.arange(len(vectors) + 1, dtype=np.int32) * vectors.shape[1])
         embedding = pa.ListArray.from_arrays(offsets, flat)
-        return pa.table([rows["row_id"], rows["task"], rows["doc_id"], embedding], schema=schemas.EMBEDDINGS)
+        return pa.table([rows["text_id"], embedding], schema=schemas.EMBEDDINGS)
 
     return work
-
-
-def encode_rows(corpus: pa.Table) -> pa.Table:
-    """The corpus with a row id, longest texts first, so that the texts of a block are of like length."""
-    keys = zip(corpus["task"].to_pylist(), corpus["doc_id"].to_pylist(), strict=True)
-    ids = pa.array([digest("row", task, doc_id) for task, doc_id in keys])
-    lengths = [len(a) + len(b) for a, b in zip(corpus["title"].to_pylist(), corpus["text"].to_pylist(), strict=True)]
-    return corpus.add_column(0, "row_id", ids).take(np.argsort(-np.array(lengths), kind="stable"))
 
 
 def extractive_engine(materials: Materials | None, lexical_weight: float, feedback_docs: int) -> ExtractiveEngine:

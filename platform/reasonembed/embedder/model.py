@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -75,6 +75,11 @@ class Embedder(nn.Module):
     @property
     def dimension(self) -> int:
         return int(self.backbone.config.hidden_size)
+
+    def prompt(self, kind: Literal["query", "document"]) -> str:
+        """What the model's folder wants before a text of this kind; nothing for most."""
+        names = ("query",) if kind == "query" else ("document", "passage", "corpus")
+        return next((self.prompts[name] for name in names if name in self.prompts), "")
 
     def tokenize(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
         limit = min(max_tokens, self.context_length)

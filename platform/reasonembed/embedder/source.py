@@ -1,6 +1,7 @@
 """Where a model comes from, and the hash that stands for it. Loads neither torch nor the model."""
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from reasonembed import storage
@@ -44,17 +45,50 @@ def local_folder(name: str) -> str:
     try:
         return str(snapshot_download(place, allow_patterns=[f"*{suffix}" for suffix in (*FILES, ".py", ".jinja")]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"model {name} cannot be loaded from the hub: {reason}") from None
+        raise UserError(f"model {name} cannot be loaded from the hub: {_first_line(error)}") from None
 
 
 def model_fingerprint(name: str) -> str:
-    """Hash of all that decides the vectors: weights, tokenizer, pooling, prompts. A hub id stands for itself."""
+    """Hash of all that decides the vectors: weights, tokenizer, pooling, prompts. Of a hub id it is its revision.
+
+    Raises:
+        UserError: the model is not there, or the hub does not say which revision it has.
+    """
+    if storage.is_s3(name):
+        names = [path for path in storage.list_files(name) if path.endswith(FILES)]
+        if not names:
+            raise UserError(f"model {name}: no model's files there")
+        return _of_files(name, names)
     folder = Path(resolve(name))
     if not folder.is_dir():
-        return digest("hub", name)
-    parts = []
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in FILES):
-        entry = storage.describe_file(str(folder), path.relative_to(folder).as_posix())
-        parts += [entry.path, entry.sha256]
-    return digest("folder", *parts)
+        return digest("hub", name, _revision(name))
+    return _of_files(
+        str(folder), sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix in FILES)
+    )
+
+
+def _of_files(root: str, names: Sequence[str]) -> str:
+    entries = [storage.describe_file(root, name) for name in names]
+    return digest("folder", *(part for entry in entries for part in (entry.path, entry.sha256)))
+
+
+def _revision(hub_id: str) -> str:
+    """The commit that the hub has of a model; without a network that of the hub's cache."""
+    import httpx
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return str(HfApi().model_info(hub_id, timeout=10).sha)
+    except (HfHubHTTPError, HFValidationError) as error:
+        raise UserError(f"model {hub_id}: {_first_line(error)}") from None
+    except (OSError, httpx.HTTPError):
+        pass  # no network
+    try:
+        return Path(snapshot_download(hub_id, local_files_only=True)).name
+    except (OSError, ValueError) as error:
+        raise UserError(f"model {hub_id}: neither the hub nor its cache has it ({_first_line(error)})") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,52 +1,105 @@
-"""A run: for every question of a benchmark its documents, best first, without the excluded ones."""
+"""Rankings: for every question of a benchmark its documents, best first, without the excluded ones."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from reasonembed import schemas
+from reasonembed.retrieval.bm25 import Weights
 from reasonembed.retrieval.collection import Collection
 from reasonembed.retrieval.ranking import top_k
 
 DEPTH = 1000
+QUERIES_AT_A_TIME = 64
+RRF_K = 60  # Cormack et al., SIGIR 2009
 
-Key = tuple[str, str]  # (task, query id)
-Ranking = dict[Key, list[tuple[str, float]]]
 Scorer = Callable[[Collection, Sequence[str]], np.ndarray]
 """(collection, query texts) to (queries, documents) scores."""
 
 
 def rank_questions(
-    questions: pa.Table, collections: dict[str, Collection], score: Scorer, query_text: Callable[[dict[str, Any]], str]
-) -> Ranking:
-    """Exact search over all documents of each question's task, to depth ``DEPTH``."""
-    run: Ranking = {}
-    for task, collection in collections.items():
-        rows = [row for row in questions.to_pylist() if row["task"] == task]
-        for start in range(0, len(rows), 64):
-            block = rows[start : start + 64]
+    questions: pa.Table,
+    collections: Iterator[tuple[str, Collection]],
+    score: Scorer,
+    query_text: Callable[[dict[str, Any]], str],
+    depth: int = DEPTH,
+) -> pa.Table:
+    """Exact search over all documents of each question's task; ``schemas.RANKING``.
+
+    Args:
+        questions: ``schemas.QUESTIONS``.
+        collections: (task, its documents); one at a time is held.
+        score: of the system.
+        query_text: of a question.
+        depth: where rankings are cut.
+    """
+    tables = [schemas.RANKING.empty_table()]
+    for task, collection in collections:
+        doc_ids = np.array(collection.doc_ids, dtype=object)
+        rows = questions.filter(pc.equal(questions["task"], task)).to_pylist()
+        for start in range(0, len(rows), QUERIES_AT_A_TIME):
+            block = rows[start : start + QUERIES_AT_A_TIME]
             scores = score(collection, [query_text(row) for row in block])
             for row, values in zip(block, scores, strict=True):
                 # Before the cut-off: removing them afterwards would leave shorter rankings (METHOD §3, rule 1).
-                best = top_k(values, DEPTH, excluded=collection.positions(row["excluded_ids"]))
-                run[task, row["query_id"]] = [(collection.doc_ids[p], float(values[p])) for p in best]
-    return run
+                best = top_k(values, depth, excluded=collection.positions(row["excluded_ids"]))
+                tables.append(_ranked(task, row["query_id"], doc_ids[best], values[best]))
+    return pa.concat_tables(tables).combine_chunks()
 
 
-def bm25_scores(collection: Collection, queries: Sequence[str]) -> np.ndarray:
-    return np.stack([collection.bm25.scores(query) for query in queries])
+def _ranked(task: str, query_id: str, doc_ids: np.ndarray, scores: np.ndarray) -> pa.Table:
+    size = len(doc_ids)
+    columns = [[task] * size, [query_id] * size, doc_ids, np.arange(1, size + 1, dtype=np.int32)]
+    return pa.table([*columns, scores.astype(np.float32)], schema=schemas.RANKING)
 
 
-def dense_scorer(encode: Callable[[Sequence[str]], np.ndarray]) -> Scorer:
-    """Inner products in fp32."""
-    return lambda collection, queries: encode(queries) @ collection.vectors.T
+def bm25_scorer(weights: Weights) -> Scorer:
+    return lambda collection, queries: np.stack([collection.bm25.scores(query, weights) for query in queries])
 
 
-def trec_lines(run: Ranking, tag: str) -> str:
-    """TREC run format, fields separated by tabs so that ids may contain spaces; the query id is ``task/query``."""
-    lines = []
-    for (task, query_id), ranked in run.items():
-        for rank, (doc_id, score) in enumerate(ranked, start=1):
-            lines.append(f"{task}/{query_id}\tQ0\t{doc_id}\t{rank}\t{score:.6f}\t{tag}")
-    return "\n".join(lines) + "\n"
+def fuse_rankings(
+    rankings: Sequence[pa.Table], method: Literal["minmax", "rrf"], weights: Sequence[float], depth: int = DEPTH
+) -> pa.Table:
+    """One ranking of several, question by question.
+
+    ``minmax`` sums scores stretched to [0, 1] over each ranking, where a document that a ranking does not have gets its
+    worst, 0; ``rrf`` sums 1 / (60 + rank).
+
+    Args:
+        rankings: ``schemas.RANKING`` each.
+        method: of fusion.
+        weights: of the rankings.
+        depth: where the fused ranking is cut.
+    """
+    fused: dict[tuple[str, str], dict[str, float]] = {}
+    for ranking, weight in zip(rankings, weights, strict=True):
+        for key, rows in by_question(ranking):
+            scores = rows["score"].to_numpy()
+            if method == "rrf":
+                points = 1 / (RRF_K + rows["rank"].to_numpy())
+            else:
+                spread = float(scores.max() - scores.min())
+                points = (scores - scores.min()) / spread if spread else np.ones_like(scores)
+            found = fused.setdefault(key, {})
+            for doc_id, value in zip(rows["doc_id"].to_pylist(), points.tolist(), strict=True):
+                found[doc_id] = found.get(doc_id, 0.0) + weight * value
+    tables = [schemas.RANKING.empty_table()]
+    for (task, query_id), found in fused.items():
+        doc_ids, scores = np.array(list(found), dtype=object), np.array(list(found.values()))
+        # Ties go to the document that the first of the rankings has first.
+        best = top_k(scores, depth)
+        tables.append(_ranked(task, query_id, doc_ids[best], scores[best]))
+    return pa.concat_tables(tables).combine_chunks()
+
+
+def by_question(ranking: pa.Table) -> Iterator[tuple[tuple[str, str], pa.Table]]:
+    """((task, query id), its rows); the rows of a question stand together."""
+    keys = list(zip(ranking["task"].to_pylist(), ranking["query_id"].to_pylist(), strict=True))
+    start = 0
+    for end in range(1, len(keys) + 1):
+        if end == len(keys) or keys[end] != keys[start]:
+            yield keys[start], ranking.slice(start, end - start)
+            start = end

@@ -1,7 +1,9 @@
 """The report: one self-contained HTML page, and the same table for the terminal."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import resources
 from typing import Any
 
@@ -11,7 +13,11 @@ from rich.table import Table
 
 from reasonembed.config import Config
 from reasonembed.evaluation import plots
-from reasonembed.evaluation.metrics import AVERAGE, MAIN, Interval, intervals
+from reasonembed.evaluation.metrics import AVERAGE, MAIN, Interval, differences, intervals
+from reasonembed.evaluation.published import Published, published_on
+from reasonembed.evaluation.worst import Failure
+
+Cells = Mapping[str, Interval]
 
 
 @dataclass(frozen=True)
@@ -39,34 +45,76 @@ class Journey:
     """A few training rows, as they are."""
 
 
-def cells(systems: Sequence[System], config: Config) -> list[dict[str, Any]]:
-    """A row a system: nDCG@10 with its interval per task, average last."""
-    rows = []
-    for system in systems:
-        found = intervals(system.per_question, config.evaluate.bootstrap, config.run.seed)
-        rows.append({"name": system.name, "cells": found})
-    return rows
+@dataclass(frozen=True)
+class Page:
+    """All that a report shows. The last system is what it is about; the one before is what that is compared with."""
+
+    title: str
+    benchmark: str
+    systems: Sequence[System]
+    config: Config
+    result: Mapping[str, Any] = field(default_factory=dict)
+    """Figures of ``evaluate_ranking``: judgements by equal texts, questions without a ranking, leaks, groups."""
+    worst: Sequence[Failure] = ()
+    journey: Journey = field(default_factory=Journey)
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    """``finished``, ``git_commit`` and ``versions``."""
+
+    @cached_property
+    def tasks(self) -> list[str]:
+        """In the order of the columns: the average is last."""
+        return [*(task for task in self.systems[-1].scores if task != AVERAGE), AVERAGE]
+
+    @cached_property
+    def cells(self) -> list[tuple[str, Cells]]:
+        """Every system's nDCG@10 with its interval."""
+        settings, seed = self.config.evaluate, self.config.run.seed
+        return [(system.name, intervals(system.per_question, settings.bootstrap, seed)) for system in self.systems]
+
+    @cached_property
+    def difference(self) -> Cells | None:
+        """Of the last system to the one before, paired by question."""
+        if len(self.systems) < 2:
+            return None
+        settings = self.config.evaluate
+        base, last = self.systems[-2:]
+        return differences(
+            last.per_question, base.per_question, settings.bootstrap, settings.permutations, self.config.run.seed
+        )
+
+    @property
+    def difference_name(self) -> str:
+        return f"{self.systems[-1].name} − {self.systems[-2].name}"
+
+    @property
+    def verdict(self) -> str | None:
+        if self.difference is None:
+            return None
+        return verdict(self.systems[-1].name, self.systems[-2].name, self.difference[AVERAGE])
+
+    @cached_property
+    def published(self) -> Published | None:
+        return published_on(self.benchmark, self.tasks[:-1], self.config.evaluate.queries)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Questions by task."""
+        tasks = self.systems[-1].per_question["task"].to_pylist()
+        return {task: tasks.count(task) for task in self.tasks[:-1]}
 
 
-def gain(systems: Sequence[System], config: Config) -> dict[str, Interval] | None:
-    """The trained model's nDCG@10 less the base model's, paired by question."""
-    by_name = {system.name: system.per_question for system in systems}
-    if not {"base", "trained"} <= set(by_name):
-        return None
-    return intervals(by_name["trained"], config.evaluate.bootstrap, config.run.seed, baseline=by_name["base"])
-
-
-def verdict(difference: Interval) -> str:
+def verdict(name: str, base: str, difference: Interval) -> str:
     """One sentence on the average difference, which says what its interval allows to say and no more."""
-    size = f"{difference.value:+.3f} nDCG@10 (95 % interval {difference.low:+.3f} to {difference.high:+.3f})"
+    size = f"{difference.value:+.3f} nDCG@10 (95 % interval {difference.low:+.3f} to {difference.high:+.3f}"
+    size += f", p = {difference.p:.2g})" if difference.p is not None else ")"
     if difference.low > 0:
-        return f"The trained model is better than the base model by {size}."
+        return f"{name} is better than {base} by {size}."
     if difference.high < 0:
-        return f"The trained model is worse than the base model by {size}."
-    return f"The trained model differs from the base model by {size}; the interval includes zero."
+        return f"{name} is worse than {base} by {size}."
+    return f"{name} differs from {base} by {size}; the interval includes zero."
 
 
-def render(title: str, systems: Sequence[System], config: Config, journey: Journey | None = None) -> str:
+def render(page: Page) -> str:
     """The page as one HTML text without outside references."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(
@@ -76,10 +124,31 @@ def render(title: str, systems: Sequence[System], config: Config, journey: Journ
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    rows = cells(systems, config)
-    difference = gain(systems, config)
-    journey = journey or Journey()
-    figures = [
+    return environment.get_template("report.html.j2").render(
+        page=page,
+        figures=[figure for figure in _figures(page) if figure[1]],
+        settings=page.config.model_dump_json(indent=1),
+        versions=json.dumps(page.origin.get("versions", {}), indent=1),
+        main=MAIN,
+        average=AVERAGE,
+    )
+
+
+def _figures(page: Page) -> list[tuple[str, str, str]]:
+    """(title, SVG, caption); a figure without data is empty text."""
+    journey = page.journey
+    gains = page.difference or {}
+    return [
+        (
+            "Gains and losses by task",
+            plots.gains(gains, page.tasks) if page.difference else "",
+            "nDCG@10 × 100 with 95 % intervals; to the right is better than what it is compared with.",
+        ),
+        (
+            "Questions by nDCG@10",
+            plots.histogram(page.systems[-1].per_question[MAIN].to_pylist(), "nDCG@10 of a question", bins=20),
+            "A mean hides how it comes about: many questions answered half, or half of them answered in full.",
+        ),
         (
             "Training",
             plots.training_curve(journey.history),
@@ -96,38 +165,24 @@ def render(title: str, systems: Sequence[System], config: Config, journey: Journ
             "Annotated pairs by relevance grade; 3 and better are positives.",
         ),
     ]
-    return environment.get_template("report.html.j2").render(
-        title=title,
-        tasks=[*(t for t in systems[0].scores if t != AVERAGE), AVERAGE],
-        rows=rows,
-        counts={task: systems[0].per_question["task"].to_pylist().count(task) for task in systems[0].scores},
-        difference=difference,
-        verdict=verdict(difference[AVERAGE]) if difference else None,
-        figures=[figure for figure in figures if figure[1]],
-        systems=systems,
-        stages=journey.stages,
-        examples=journey.examples,
-        config=config.model_dump_json(indent=1),
-        main=MAIN,
-    )
 
 
-def terminal_table(systems: Sequence[System], config: Config) -> Table:
-    """nDCG@10 × 100 with intervals, narrow enough for 80 columns."""
-    tasks = [*(t for t in systems[0].scores if t != AVERAGE), AVERAGE]
-    table = Table(title=f"nDCG@10 × 100, {systems[0].per_question.num_rows} questions, 95 % intervals")
+def terminal_table(page: Page) -> Table:
+    """nDCG@10 × 100 with intervals; of many tasks only the average, to stay within 80 columns."""
+    tasks = page.tasks if len(page.tasks) <= 4 else [AVERAGE]
+    questions = page.systems[-1].per_question.num_rows
+    table = Table(title=f"nDCG@10 × 100, {questions} questions, 95 % intervals")
     table.add_column("system")
     for task in tasks:
         table.add_column(task, justify="right")
-    rows = cells(systems, config)
-    if (difference := gain(systems, config)) is not None:
-        rows.append({"name": "trained - base", "cells": difference})
-    for row in rows:
-        table.add_row(row["name"], *(_cell(row["cells"][task], "-" in row["name"]) for task in tasks))
+    for name, cells in page.cells:
+        table.add_row(name, *(_cell(cells[task], "{:.1f}") for task in tasks))
+    if page.difference is not None:
+        name = page.difference_name.replace("−", "-")
+        table.add_row(name, *(_cell(page.difference[task], "{:+.1f}") for task in tasks))
     return table
 
 
-def _cell(interval: Interval, signed: bool) -> str:
-    form = "{:+.1f}" if signed else "{:.1f}"
+def _cell(interval: Interval, form: str) -> str:
     value, low, high = (form.format(100 * v) for v in (interval.value, interval.low, interval.high))
     return f"{value}\n{low} … {high}"

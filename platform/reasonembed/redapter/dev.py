@@ -24,8 +24,9 @@ def evaluate_dev(engine: Engine, dev: pa.Table, settings: Train, encode: Encode)
     """
     counts = shares(dev.num_rows, world_size())
     rows = dev.slice(sum(counts[: rank()]), counts[rank()]).to_pylist()
-    queries = [query_text(row["query"], row["prompt"], encode.instruct) for row in rows]
-    passages = [text for row in rows for text in (*row["pos"], *row["neg"])]
+    asked, told = engine.model.prompt("query"), engine.model.prompt("document")
+    queries = [query_text(row["query"], row["prompt"], encode.instruct, asked) for row in rows]
+    passages = [told + text for row in rows for text in (*row["pos"], *row["neg"])]
     engine.model.eval()
     q, p = (_embed(engine, texts, settings) for texts in (queries, passages))
     engine.model.train()

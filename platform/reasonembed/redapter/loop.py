@@ -184,12 +184,14 @@ class _Runner:
         return figures | {"learning_rate": rate}, gather(intensity, counts).tolist()
 
     def _towers(self, number: int, examples: list[Example]) -> dict[str, Tower]:
+        model, instruct = self._engine.model, self._encode.instruct
+        asked, told = model.prompt("query"), model.prompt("document")
         texts = {
-            "queries": [query_text(e.query, e.prompt, self._encode.instruct) for e in examples],
-            "passages": [text for e in examples for text in e.passages],
+            "queries": [query_text(e.query, e.prompt, instruct, asked) for e in examples],
+            "passages": [told + text for e in examples for text in e.passages],
         }
         if self._asks_rewrites:
-            texts["rewrites"] = [query_text(e.reasoning_query, e.prompt, self._encode.instruct) for e in examples]
+            texts["rewrites"] = [query_text(e.reasoning_query, e.prompt, instruct, asked) for e in examples]
         settings = self._settings
         return {
             name: tower(

@@ -11,6 +11,7 @@ from reasonembed import ids, schemas
 from reasonembed.config import Generate
 from reasonembed.llm.protocol import Kind, Parsed, Reply, Request
 from reasonembed.llm.replies import GeneratedQuery
+from reasonembed.near_copies import NearCopies, folded
 from reasonembed.remixer.conditions import EDUCATION_WORDS, LENGTH_WORDS, sample_conditions
 
 DEFAULT_INSTRUCTION = "Given a question, retrieve relevant passages that help answer the question."
@@ -124,53 +125,22 @@ class QueryFilter:
 
     def __init__(self, questions: Sequence[str], near_question: float) -> None:
         self._seen: set[tuple[str, str]] = set()
-        self._near_question = near_question
-        self._equal = {_folded(question) for question in questions}
-        self._sizes: list[int] = []
-        self._by_run: dict[tuple[str, ...], list[int]] = {}
-        for question in questions:
-            runs = _runs(question)
-            for run in runs:
-                self._by_run.setdefault(run, []).append(len(self._sizes))
-            self._sizes.append(len(runs))
+        self._copies = NearCopies(questions, near_question)
 
     def __call__(self, queries: pa.Table) -> pa.Table:
         reasons: list[str | None] = []
         for row in queries.select(["task", "query", "reject_reason"]).to_pylist():
             reason = row["reject_reason"]
             if reason is None:
-                key = (row["task"], _folded(row["query"]))
+                key = (row["task"], folded(row["query"]))
                 if key in self._seen:
                     reason = "equal to another query"
-                elif self.is_near_copy(row["query"]):
+                elif self._copies.of(row["query"]):
                     reason = "near-copy of an evaluation question"
                 self._seen.add(key)
             reasons.append(reason)
         position = queries.schema.get_field_index("reject_reason")
         return queries.set_column(position, queries.schema.field(position), pa.array(reasons, pa.string()))
-
-    def is_near_copy(self, query: str) -> bool:
-        if _folded(query) in self._equal:
-            return True
-        runs = _runs(query)
-        shared: dict[int, int] = {}
-        for run in runs:
-            for question in self._by_run.get(run, ()):
-                shared[question] = shared.get(question, 0) + 1
-        return any(
-            count / (len(runs) + self._sizes[question] - count) >= self._near_question
-            for question, count in shared.items()
-        )
-
-
-def _folded(text: str) -> str:
-    return ids.normalised_text(text).lower()
-
-
-def _runs(text: str) -> set[tuple[str, ...]]:
-    """Runs of three words; of all words where there are fewer."""
-    words = _folded(text).split()
-    return {tuple(words[start : start + 3]) for start in range(max(1, len(words) - 2))}
 
 
 def usable_queries(queries: pa.Table) -> pa.Table:

@@ -1,35 +1,82 @@
-"""BM25 over one task's documents, with bm25s: Lucene's scoring (k1 0.9, b 0.4), English stop words, Snowball stems."""
+"""BM25 over one task's documents: analysed as Lucene's EnglishAnalyzer does, indexed with bm25s (k1 0.9, b 0.4).
 
+Two ways to weigh a query's words:
+
+* ``count``: by how often the query says them, as BM25 has it;
+* ``bm25``: by the BM25 weight that they have in the query, as if it were a document. BRIGHT's own baseline does so (its
+  queries are as long as documents), which on some of its tasks doubles the score: compare like with like.
+"""
+
+import re
+from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
 
 import bm25s
 import numpy as np
 import Stemmer
 
 K1, B = 0.9, 0.4
+Weights = Literal["count", "bm25"]
+
+# Words as Unicode's rules break them (UAX 29, which Lucene's StandardTokenizer follows): a dot, apostrophe or colon
+# between letters and a dot or comma between digits are inside a word.
+WORD = re.compile(r"\w+(?:(?:(?<=[^\W\d_])[.:'’·](?=[^\W\d_])|(?<=\d)[.,;'’](?=\d))\w+)*")
+STOP_WORDS = frozenset(
+    "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this "
+    "to was will with".split()
+)
+
+
+def analyse(texts: Sequence[str]) -> list[list[str]]:
+    """Lower-case words without possessive endings and stop words, stemmed as Lucene's PorterStemFilter does."""
+    stemmer = Stemmer.Stemmer("porter")
+    found = []
+    for text in texts:
+        words = (word.removesuffix("'s").removesuffix("’s") for word in WORD.findall(text.lower()))
+        kept = [word for word in words if word not in STOP_WORDS and word.strip("_")]
+        found.append([_stem(word, stemmer) for word in kept])
+    return found
+
+
+def _stem(word: str, stemmer: Stemmer.Stemmer) -> str:
+    if len(word) < 3:
+        return word
+    stem: str = stemmer.stemWord(word)
+    # Two of Porter's own later rules, which Lucene has and Snowball's "porter" has not: bli -> bl(e), logi -> log.
+    return stem[:-1] if stem.endswith(("bli", "logi")) else stem
 
 
 class Bm25:
     def __init__(self, texts: Sequence[str]) -> None:
-        self._size = len(texts)
-        self._stemmer = Stemmer.Stemmer("english")
-        self._model = bm25s.BM25(k1=K1, b=B, method="lucene")
-        tokens = self._tokenize(texts)
-        self._empty = not any(tokens)
-        if not self._empty:
-            self._model.index(tokens, show_progress=False)
+        tokens = analyse(texts)
+        self._size = len(tokens)
+        self._mean_length = sum(map(len, tokens)) / max(1, self._size)
+        self._vocabulary: dict[str, int] = {}
+        if any(tokens):
+            model = bm25s.BM25(k1=K1, b=B, method="lucene")
+            model.index(tokens, show_progress=False)
+            self._vocabulary = model.vocab_dict
+            # By token: the documents that have it, and its weight in each.
+            self._weights, self._documents, self._starts = (model.scores[n] for n in ("data", "indices", "indptr"))
 
-    def _tokenize(self, texts: Sequence[str]) -> list[list[str]]:
-        tokens: list[list[str]] = bm25s.tokenize(
-            list(texts), stopwords="en", stemmer=self._stemmer, return_ids=False, show_progress=False
-        )
-        return tokens
-
-    def scores(self, query: str) -> np.ndarray:
+    def scores(self, query: str, weights: Weights = "count") -> np.ndarray:
         """(documents,) float32; zero where no word is shared."""
-        known = (
-            [] if self._empty else [token for token in self._tokenize([query])[0] if token in self._model.vocab_dict]
-        )
-        if not known:
-            return np.zeros(self._size, np.float32)
-        return np.asarray(self._model.get_scores(known), np.float32)
+        [tokens] = analyse([query])
+        counts = Counter(tokens)
+        scores = np.zeros(self._size, np.float32)
+        # The same order for the same words, whatever the query's: float sums depend on it.
+        for token in sorted(counts):
+            number = self._vocabulary.get(token)
+            if number is None:
+                continue
+            here = slice(self._starts[number], self._starts[number + 1])
+            weight = counts[token] if weights == "count" else self._weight(number, counts[token], len(tokens))
+            scores[self._documents[here]] += weight * self._weights[here]
+        return scores
+
+    def _weight(self, token: int, count: int, length: int) -> float:
+        """BM25 weight of a token in a query of so many tokens, Lucene's form."""
+        frequency = int(self._starts[token + 1] - self._starts[token])
+        idf = np.log1p((self._size - frequency + 0.5) / (frequency + 0.5))
+        return float(idf * count / (count + K1 * (1 - B + B * length / self._mean_length)))

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reasonembed.embedder.prompts import document_text
-from reasonembed.ids import normalised_text
+from reasonembed.errors import UserError
+from reasonembed.ids import normalised_text, text_id
 from reasonembed.retrieval.bm25 import Bm25
 
 WORD = re.compile(r"[^\W\d_]{2,}")
@@ -96,13 +97,14 @@ class Collection:
 
 
 def build_collections(corpus: pa.Table, embeddings: pa.Table | None = None) -> dict[str, Collection]:
-    """A collection per task, out of ``schemas.CORPUS`` and, for dense search, ``schemas.EMBEDDINGS`` of all of it."""
-    vectors_of = {}
+    """A collection per task, out of ``schemas.CORPUS`` and, for dense search, ``schemas.EMBEDDINGS`` of all of it.
+
+    Raises:
+        UserError: an embedding is not made of finite numbers.
+    """
     if embeddings is not None:
-        dim = len(embeddings["embedding"][0])
-        matrix = embeddings["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, dim)
-        keys = zip(embeddings["task"].to_pylist(), embeddings["doc_id"].to_pylist(), strict=True)
-        vectors_of = {key: row for row, key in enumerate(keys)}
+        matrix = vectors_of(embeddings)
+        row_of = {text_id: row for row, text_id in enumerate(embeddings["text_id"].to_pylist())}
     collections = {}
     for task in sorted(pc.unique(corpus["task"]).to_pylist()):
         rows = corpus.filter(pc.equal(corpus["task"], task))
@@ -112,6 +114,26 @@ def build_collections(corpus: pa.Table, embeddings: pa.Table | None = None) -> d
         if embeddings is None:
             vectors = np.zeros((len(doc_ids), 0), np.float32)
         else:
-            vectors = matrix[[vectors_of[task, doc_id] for doc_id in doc_ids]]
+            vectors = matrix[[row_of[text_id(text)] for text in full]]
         collections[task] = Collection(doc_ids, full, vectors)
     return collections
+
+
+def vectors_of(embeddings: pa.Table) -> np.ndarray:
+    """(rows, dim) float32 of ``schemas.EMBEDDINGS``.
+
+    Raises:
+        UserError: a vector has another dimension than the first, or holds what is not a finite number.
+    """
+    column = embeddings["embedding"].combine_chunks()
+    lengths = pc.list_value_length(column).unique().to_pylist()
+    if len(lengths) > 1:
+        raise UserError(f"embeddings have {' and '.join(map(str, sorted(lengths)))} dimensions; they must all have one")
+    matrix: np.ndarray = column.flatten().to_numpy().reshape(len(embeddings), -1)
+    if not np.isfinite(matrix).all():
+        bad = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
+        raise UserError(
+            f"the embedding of text {embeddings['text_id'][bad]} holds NaN or infinity; remove the artefact that it is "
+            "in, and the next run encodes it again"
+        )
+    return matrix

@@ -54,7 +54,7 @@ class Searcher:
         return self._embedder.encode(texts, self._encode.max_tokens, self._encode.batch_tokens)
 
     def query_text(self, query: str, instruction: str) -> str:
-        return query_text(query, instruction, self._encode.instruct)
+        return query_text(query, instruction, self._encode.instruct, self._embedder.prompt("query"))
 
     def search(
         self, vectors: np.ndarray, k: int, task: str | None = None, exclude_ids: Sequence[str] = ()
