@@ -16,6 +16,7 @@ import argparse
 import copy
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,11 @@ from reasonembed.config import Config, load_config
 from reasonembed.distributed.jobs import quiet_libraries
 from reasonembed.distributed.pipeline import Pipeline
 from reasonembed.embedder.prompts import query_text
-from reasonembed.evaluation.metrics import AVERAGE, intervals, per_question
-from reasonembed.evaluation.ranking import dense_scorer, rank_questions
+from reasonembed.evaluation.metrics import AVERAGE, RANKED, differences, means, per_question
+from reasonembed.evaluation.ranking import rank_questions
 from reasonembed.remixer.assemble import usable_rows
-from reasonembed.retrieval.collection import build_collections
+from reasonembed.retrieval.collection import Collection
+from reasonembed.retrieval.exact import ExactScores
 
 CONFIG = Path(__file__).parents[1] / "jobs" / "configs" / "quickstart.yaml"
 NEVER = 1_000_000
@@ -88,21 +90,21 @@ def _table(measured: dict[str, list[pa.Table]], arguments: argparse.Namespace) -
     table = Table(title=f"{', '.join(s.rsplit('/')[-1] for s in arguments.sources)}: nDCG@10, test questions")
     for name in ("trained with", *(f"seed {seed}" for seed in arguments.seeds), "mean - base", "95 % interval"):
         table.add_column(name, justify="left" if name == "trained with" else "right")
-    means = {variant: _over_seeds(tables) for variant, tables in measured.items()}
+    averaged = {variant: _over_seeds(tables) for variant, tables in measured.items()}
     for variant, tables in measured.items():
-        gain = intervals(means[variant], 2000, 0, baseline=means["base"])[AVERAGE]
+        gain = differences(averaged[variant], averaged["base"], 2000, 10_000, 0)[AVERAGE]
         shown = ("", "") if variant == "base" else (f"{gain.value:+.4f}", f"{gain.low:+.4f} … {gain.high:+.4f}")
         table.add_row(variant, *(f"{_average(one):.4f}" for one in tables), *shown)
     return table
 
 
 def _average(table: pa.Table) -> float:
-    return intervals(table, 100, 0)[AVERAGE].value
+    return means(table)[AVERAGE]["ndcg@10"]
 
 
 def _over_seeds(tables: list[pa.Table]) -> pa.Table:
     """Every question's values, averaged over the seeds."""
-    names = [name for name in tables[0].column_names if name not in ("task", "query_id")]
+    names = [name for name in tables[0].column_names if name not in ("task", "query_id", RANKED)]
     columns = {name: np.mean([table[name].to_numpy() for table in tables], axis=0) for name in names}
     return pa.table({"task": tables[0]["task"], "query_id": tables[0]["query_id"], **columns})
 
@@ -173,15 +175,21 @@ def _on_source(model: Any, pipeline: Pipeline, pool: int | None) -> pa.Table:
         corpus = _thinned(corpus, questions, pool)
     texts = [f"{a} {b}".strip() for a, b in zip(corpus["title"].to_pylist(), corpus["text"].to_pylist(), strict=True)]
     encode = lambda of: model.encode(of, config.encode.max_tokens, config.encode.batch_tokens)  # noqa: E731
-    vectors = pa.array(list(encode(texts)), pa.list_(pa.float32()))
-    embeddings = pa.table({"task": corpus["task"], "doc_id": corpus["doc_id"], "embedding": vectors})
-    run = rank_questions(
+    vectors = encode(texts)
+
+    def collections() -> Iterator[tuple[str, Collection]]:
+        tasks = np.array(corpus["task"].to_pylist())
+        for task in sorted(set(tasks)):
+            here = np.flatnonzero(tasks == task)
+            yield task, Collection(corpus["doc_id"].take(here).to_pylist(), [texts[i] for i in here], vectors[here])
+
+    ranking = rank_questions(
         questions,
-        build_collections(corpus, embeddings),
-        dense_scorer(encode),
+        collections(),
+        lambda collection, queries: ExactScores(collection.vectors, collection.texts)(encode(queries)),
         lambda row: query_text(row["query"], row["instruction"], config.encode.instruct),
     )
-    return per_question(questions, run)
+    return per_question(questions, ranking)
 
 
 def _thinned(corpus: pa.Table, questions: pa.Table, size: int) -> pa.Table:

@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import requests
+from debian import unpacked
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "reasonembed" / "ceph"
 PACKAGES = ["ceph-mon", "ceph-osd", "radosgw"]
 START_SECONDS = 90
 
@@ -63,26 +63,6 @@ rgw thread pool size = 32
 """
 
 
-def unpack() -> Path:
-    """The folder with the packages' files; fetches and unpacks them the first time."""
-    root = CACHE / "root"
-    if (CACHE / "complete").exists():
-        return root
-    shutil.rmtree(CACHE, ignore_errors=True)
-    archives = CACHE / "archives"
-    (archives / "partial").mkdir(parents=True)
-    fetch = ["apt-get", "install", "-y", "--no-install-recommends", "--download-only", "--reinstall"]
-    fetch += ["-o", f"Dir::Cache::archives={archives}", "-o", "Debug::NoLocking=true"]
-    for command in (["apt-get", "update"], [*fetch, *PACKAGES]):
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    root.mkdir()
-    for package in sorted(archives.glob("*.deb")):
-        subprocess.run(["dpkg-deb", "-x", str(package), str(root)], check=True)
-    shutil.rmtree(archives)
-    (CACHE / "complete").touch()
-    return root
-
-
 @contextmanager
 def gateway() -> Iterator[dict[str, str]]:
     """Start it; yields the ``AWS_*`` variables with which to reach it.
@@ -90,7 +70,7 @@ def gateway() -> Iterator[dict[str, str]]:
     Raises:
         RuntimeError: it did not come up; the end of the logs is in the message.
     """
-    root = unpack()
+    root = unpacked("ceph", *PACKAGES)
     work = Path(tempfile.mkdtemp(prefix="reasonembed-ceph-"))
     running: list[subprocess.Popen[bytes]] = []
     try:

@@ -29,6 +29,9 @@ STAGES = [
     "train",
     "encode trained",
     "index",
+    "rank bm25",
+    "rank base",
+    "rank trained",
     "evaluate bm25",
     "evaluate base",
     "evaluate trained",
@@ -56,7 +59,7 @@ def test_tables_keep_their_schemas_and_keys(finished):
         ("mine", schemas.CANDIDATES, "pair_id"),
         ("annotate", schemas.ANNOTATIONS, "pair_id"),
         ("assemble", schemas.TRAINING, "query_id"),
-        ("encode base", schemas.EMBEDDINGS, "row_id"),
+        ("encode base", schemas.EMBEDDINGS, "text_id"),
     ):
         rows = table(finished, stage, schema)
         keys = rows[key].to_pylist()
@@ -87,7 +90,8 @@ def test_summary_and_closing_line(finished):
     assert set(finished.summary["seconds"]) == set(STAGES)
     assert finished.result["stage"] == "pipeline"
     page = Path(finished.result["artifact"]).read_text()
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 5
+    assert "target-corpus-aware" in page
     assert "trained − base" in page
     assert "report:" in finished.log
 

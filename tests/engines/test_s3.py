@@ -14,6 +14,9 @@ import pytest
 from parts import write_config
 
 from reasonembed import artifacts, storage
+from reasonembed.corpora import read_corpus, read_questions
+from reasonembed.embedder.source import model_fingerprint
+from reasonembed.errors import UserError
 from reasonembed.interchange import read_published
 
 
@@ -72,6 +75,28 @@ def test_every_table_on_s3_is_that_on_disk_byte_for_byte(bucket, finished, tmp_p
     exported = run_job("export", config, f"run.root={bucket}/run", f"export.to={bucket}/export")
     assert exported.returncode == 0, exported.stderr
     assert read_published(f"{bucket}/export").num_rows == there.figures["rows"]
+
+
+def test_a_benchmark_on_s3_is_that_on_disk(bucket, tiny_corpus):
+    storage.upload_tree(tiny_corpus, f"{bucket}/benchmarks/bright_tiny")
+    here, there = f"bright:{tiny_corpus}", f"bright:{bucket}/benchmarks/bright_tiny"
+    corpus = read_corpus(here)
+    assert read_corpus(there).equals(corpus)
+    assert read_questions(there, "test", corpus).equals(read_questions(here, "test", corpus))
+    [row, *_] = read_questions(f"{there}/physics", "test", corpus).to_pylist()
+    assert row["task"] == "physics"
+    with pytest.raises(UserError, match=f"{bucket}/nowhere: no such folder"):
+        read_corpus(f"bright:{bucket}/nowhere")
+    storage.write_bytes(f"{bucket}/benchmarks/broken/documents.jsonl", b"no json")
+    with pytest.raises(UserError, match=f"{bucket}/benchmarks/broken/documents.jsonl, line 1: not JSON"):
+        read_corpus(f"bright:{bucket}/benchmarks/broken")
+
+
+def test_a_model_on_s3_is_known_by_its_content(bucket, tiny_model):
+    storage.upload_tree(tiny_model, f"{bucket}/models/tiny")
+    assert model_fingerprint(f"{bucket}/models/tiny") == model_fingerprint(str(tiny_model))
+    with pytest.raises(UserError, match="no model's files there"):
+        model_fingerprint(f"{bucket}/models/none")
 
 
 def test_a_missing_bucket_and_a_wrong_endpoint_are_one_line_within_seconds(bucket, tmp_path, tiny_corpus, run_job):

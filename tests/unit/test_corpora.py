@@ -170,3 +170,65 @@ def test_a_benchmark_keeps_its_empty_documents(tmp_path):
     with (folder / "nature" / "documents.jsonl").open("a") as file:
         file.write('{"id": "nothing", "content": ""}\n')
     assert "nothing" in read_corpus(f"bright:{folder}")["doc_id"].to_pylist()
+
+
+def test_bright_long_documents_and_rewritten_queries(tmp_path, tiny_corpus):
+    folder = tmp_path / "nature"
+    folder.mkdir()
+    write_lines(folder / "documents.jsonl", [{"id": "d 1", "content": "short one"}, {"id": "d 2", "content": "two"}])
+    write_lines(folder / "long_documents.jsonl", [{"id": "D", "content": "long"}, {"id": "E", "content": "longer"}])
+    example = {"id": "q", "query": "original?", "excluded_ids": ["N/A"], "gold_ids": ["d 1"], "gold_ids_long": ["D"]}
+    write_lines(folder / "examples.jsonl", [example])
+    write_lines(folder / "gpt4_reason.jsonl", [example | {"query": "reasoned at length"}])
+    source = f"bright-long:{folder}"
+    corpus = read_corpus(source)
+    assert corpus["doc_id"].to_pylist() == ["D", "E"]
+    [row] = read_questions(source, "test", corpus).to_pylist()
+    assert (row["gold_ids"], row["query"]) == (["D"], "original?")
+    short = read_corpus(f"bright:{folder}")
+    [row] = read_questions(f"bright:{folder}", "test", short, queries="gpt4_reason").to_pylist()
+    assert (row["gold_ids"], row["query"]) == (["d 1"], "reasoned at length")
+    with pytest.raises(UserError, match=r"no long_documents\.jsonl"):
+        read_corpus(f"bright-long:{tiny_corpus}")
+    with pytest.raises(UserError, match=r"other_reason\.jsonl does not exist"):
+        read_questions(f"bright:{folder}", "test", short, queries="other_reason")
+    write_lines(folder / "gpt4_reason.jsonl", [example | {"id": "another"}])
+    with pytest.raises(UserError, match="query 'q' has no rewritten query"):
+        read_questions(f"bright:{folder}", "test", short, queries="gpt4_reason")
+
+
+@pytest.fixture
+def r2med(tmp_path):
+    for task in ("Biology", "PMC-Clinical"):
+        folder = tmp_path / "r2med" / task
+        folder.mkdir(parents=True)
+        write_lines(folder / "corpus.jsonl", [{"id": "d1", "text": "one"}, {"id": "d2", "text": "two"}])
+        write_lines(folder / "query.jsonl", [{"id": "q1", "text": f"{task}?"}])
+        judged = [{"q_id": "q1", "p_id": "d2", "score": 1}, {"q_id": "q1", "p_id": "d1", "score": 0}]
+        write_lines(folder / "qrels.jsonl", judged)
+    return tmp_path / "r2med"
+
+
+def test_r2med(r2med):
+    source = f"r2med:{r2med}"
+    corpus = read_corpus(source)
+    assert corpus.num_rows == 4
+    rows = {row["task"]: row for row in read_questions(source, "test", corpus).to_pylist()}
+    assert rows["Biology"]["gold_ids"] == ["d2"]
+    assert rows["Biology"]["instruction"].startswith("Given a Biology post, retrieve relevant passages")
+    assert rows["PMC-Clinical"]["instruction"].endswith("retrieve similar cases that help diagnose the case.")
+    assert read_corpus(f"r2med:{r2med / 'Biology'}")["task"].unique().to_pylist() == ["Biology"]
+    with pytest.raises(UserError, match="has no task 'Chemistry'; its tasks: Biology, PMC-Clinical"):
+        read_corpus(source, ["Chemistry"])
+    write_lines(r2med / "Biology" / "qrels.jsonl", [{"q_id": "gone", "p_id": "d2", "score": 1}])
+    with pytest.raises(UserError, match="judge query 'gone'"):
+        read_questions(source, "test", corpus)
+    write_lines(r2med / "Biology" / "qrels.jsonl", [{"q_id": "q1", "p_id": "unknown", "score": 1}])
+    with pytest.raises(UserError, match="names gold document 'unknown'"):
+        read_questions(source, "test", corpus)
+
+
+def test_only_bright_carries_rewritten_queries(beir):
+    corpus = read_corpus(f"beir:{beir}")
+    with pytest.raises(UserError, match="only BRIGHT carries"):
+        read_questions(f"beir:{beir}", "test", corpus, queries="gpt4_reason")

@@ -23,6 +23,24 @@ def test_what_a_worker_means_comes_out_of_rays_wrappers_in_one_line(kind):
     assert intended(explained) is explained
 
 
+TRACE = """worker (pid=1)
+reasonembed.errors.{}: one line
+
+The above exception was the {}:
+
+worker (pid=1)
+{}: it failed"""
+
+
+def test_what_ray_data_has_lost_is_read_from_its_text():
+    cause = "direct cause of the following exception"
+    lost = RayTaskError("f", TRACE.format("JobFailed", cause, "ray.exceptions.UserCodeException"), RuntimeError())
+    assert isinstance(intended(lost), JobFailed)
+    assert str(intended(lost)) == "one line"
+    # A bug in the handling of an intended error is a bug.
+    assert intended(RayTaskError("f", TRACE.format("UserError", cause, "ValueError"), ValueError())) is None
+
+
 def test_a_bug_is_no_intended_error():
     assert intended(ValueError("x")) is None
     assert intended(wrapped(ValueError("x"))) is None

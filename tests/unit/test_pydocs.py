@@ -6,7 +6,7 @@ import pytest
 from reasonembed import schemas
 from reasonembed.corpora import pydocs, read_corpus, read_questions
 from reasonembed.evaluation.metrics import means, per_question
-from reasonembed.evaluation.ranking import bm25_scores, rank_questions
+from reasonembed.evaluation.ranking import bm25_scorer, rank_questions
 from reasonembed.ids import normalised_text
 from reasonembed.retrieval.collection import build_collections
 
@@ -66,5 +66,5 @@ def test_bm25_alone_does_badly(corpus):
     collections = build_collections(corpus)
     for split in ("dev", "test"):
         questions = read_questions("pydocs", split, corpus)
-        run = rank_questions(questions, collections, bm25_scores, lambda row: row["query"])
+        run = rank_questions(questions, iter(collections.items()), bm25_scorer("count"), lambda row: row["query"])
         assert means(per_question(questions, run))["average"]["ndcg@10"] < 0.27

@@ -1,7 +1,15 @@
+import math
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from reasonembed.retrieval.bm25 import Bm25
+from reasonembed import schemas
+from reasonembed.errors import UserError
+from reasonembed.ids import text_id
+from reasonembed.retrieval.bm25 import Bm25, analyse
+from reasonembed.retrieval.collection import build_collections
+from reasonembed.retrieval.exact import ExactScores
 from reasonembed.retrieval.faiss_index import build_index, open_index, search
 from reasonembed.retrieval.ranking import fuse, top_k
 
@@ -27,6 +35,70 @@ def test_bm25():
     assert bm25.scores("largest item").argmax() == 0
     assert bm25.scores("unheard of") == pytest.approx([0, 0, 0])
     assert Bm25(["", "the"]).scores("anything") == pytest.approx([0, 0])
+
+
+def test_words_are_those_of_lucenes_english_analyzer():
+    """What Lucene 8.7's EnglishAnalyzer gives for these texts; whole corpora were compared too: benchmarks/bm25.py."""
+    for text, words in {
+        "The cat's whiskers weren't trimmed": "cat whisker weren't trim",
+        "env.out.print(U8.max_value())": "env.out.print u8 max_valu",
+        "Version 3.14 costs 1,000.50 dollars; see foo_bar": "version 3.14 cost 1,000.50 dollar see foo_bar",
+        "well-known: the s and Us of possibly studied morphology": "well known s us possibl studi morpholog",
+        "fun isPrime(num: USize): bool => __init__": "fun isprim num usiz bool __init__",
+    }.items():
+        assert analyse([text]) == [words.split()], text
+
+
+def test_bm25_weights_a_query_as_it_weights_a_document():
+    texts = ["red red fox", "red hen", "blue hen sleeps long", "grey goose"]
+    query = "red red red hen goose goose long unheard"
+    documents, [asked] = analyse(texts), analyse([query])
+    mean = sum(map(len, documents)) / len(documents)
+
+    def weight(word, text):
+        having = sum(word in document for document in documents)
+        idf = math.log(1 + (len(texts) - having + 0.5) / (having + 0.5))
+        return idf * text.count(word) / (text.count(word) + 0.9 * (1 - 0.4 + 0.4 * len(text) / mean))
+
+    known = [word for word in set(asked) if any(word in document for document in documents)]
+    plain = [sum(asked.count(w) * weight(w, d) for w in known) for d in documents]
+    both = [sum(weight(w, asked) * weight(w, d) for w in known) for d in documents]
+    assert Bm25(texts).scores(query) == pytest.approx(plain, rel=1e-5)
+    assert Bm25(texts).scores(query, "bm25") == pytest.approx(both, rel=1e-5)
+
+
+def test_copies_of_a_document_tie_to_the_last_bit_wherever_they_stand():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(300, 48)).astype(np.float32)
+    vectors[[17, 133, 299]] = vectors[5]
+    texts = [f"text {n}" for n in range(300)]
+    for n in (17, 133, 299):
+        texts[n] = texts[5]
+    queries = rng.normal(size=(7, 48)).astype(np.float32)
+    scores = ExactScores(vectors, texts)(queries)
+    assert scores == pytest.approx(queries @ vectors.T, abs=1e-5)
+    assert (scores[:, [17, 133, 299]] == scores[:, [5]]).all()
+
+
+def test_exact_scores_come_in_blocks(monkeypatch):
+    monkeypatch.setattr("reasonembed.retrieval.exact.DOCUMENTS_AT_A_TIME", 7)
+    rng = np.random.default_rng(0)
+    vectors, queries = rng.normal(size=(30, 8)).astype(np.float32), rng.normal(size=(3, 8)).astype(np.float32)
+    assert ExactScores(vectors, [str(n) for n in range(30)])(queries) == pytest.approx(queries @ vectors.T, abs=1e-5)
+
+
+def embeddings(*rows):
+    return pa.table([[text_id(text) for text, _ in rows], [vector for _, vector in rows]], schema=schemas.EMBEDDINGS)
+
+
+def test_embeddings_that_cannot_be_searched_are_told_in_one_line():
+    corpus = pa.table([["t", "t"], ["a", "b"], ["", ""], ["one", "two"]], schema=schemas.CORPUS)
+    good = embeddings(("two", [0.0, 1.0]), ("one", [1.0, 0.0]))
+    assert build_collections(corpus, good)["t"].vectors.tolist() == [[1, 0], [0, 1]]
+    with pytest.raises(UserError, match="holds NaN or infinity; remove"):
+        build_collections(corpus, embeddings(("two", [0.0, 1.0]), ("one", [float("nan"), 0.0])))
+    with pytest.raises(UserError, match="have 2 and 3 dimensions"):
+        build_collections(corpus, embeddings(("two", [0.0, 1.0]), ("one", [1.0, 0.0, 0.0])))
 
 
 def test_flat_index_equals_the_inner_product(tmp_path):

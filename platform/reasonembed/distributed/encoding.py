@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from reasonembed import ids, schemas, storage
 from reasonembed.artifacts import SCRATCH, Artifact
 from reasonembed.config import Run
-from reasonembed.distributed.row_stage import RowStage, Worker, actor_pool, compact_rows, write_rows
+from reasonembed.distributed.row_stage import RowStage, Worker, actor_pool, compact_rows, rows_noted, write_rows
 from reasonembed.embedder.prompts import document_text
 
 TEXTS = pa.schema([("text_id", pa.string()), ("text", pa.string())])
@@ -37,7 +37,8 @@ def encode_corpus(
         uri: of the artefact.
 
     Returns:
-        Figures: ``rows`` (distinct texts), ``encoded`` now and ``cached`` before.
+        Figures: ``rows`` (distinct texts), of which ``encoded`` by this run, ``resumed`` from one that was interrupted,
+        and ``cached`` from earlier encodings.
     """
     texts = distinct_texts(corpus)
     wanted = storage.join(uri, SCRATCH, "texts.parquet")
@@ -53,12 +54,14 @@ def encode_corpus(
         run.rows_per_block,
     )
     written: list[str] = []
+    resumed = rows_noted(uri)
     if missing.num_rows:
         path = storage.join(uri, SCRATCH, "missing.parquet")
         storage.write_table(missing, path)
         written = write_rows(stage, [path], uri)
     compact_rows(stage, [*known, *written], [wanted], uri)
-    return {"rows": texts.num_rows, "encoded": missing.num_rows, "cached": texts.num_rows - missing.num_rows}
+    cached = texts.num_rows - missing.num_rows
+    return {"rows": texts.num_rows, "encoded": missing.num_rows - resumed, "resumed": resumed, "cached": cached}
 
 
 def distinct_texts(corpus: pa.Table) -> pa.Table:

@@ -89,6 +89,13 @@ def write_rows(stage: RowStage, inputs: Sequence[str], uri: str, attempt: int = 
     return [storage.join(folder, name) for name in storage.list_files(folder) if name.endswith(".parquet")]
 
 
+def rows_noted(uri: str, attempt: int = 0) -> int:
+    """Rows that an interrupted pass has written for good, and the next one need not work on."""
+    checkpoint = storage.join(uri, SCRATCH, f"checkpoint-{attempt}")
+    files = [storage.join(checkpoint, name) for name in storage.list_files(checkpoint) if name.endswith(".parquet")]
+    return sum(storage.each_of(storage.row_count, files))
+
+
 def _execute(stage: RowStage, inputs: Sequence[str], folder: str, checkpoint: str) -> None:
     start_ray()
     context = ray.data.DataContext.get_current()

@@ -78,6 +78,8 @@ def _account(figures: Mapping[str, Any]) -> list[str]:
     parts = []
     if (rows := figures.get("rows")) is not None:
         parts.append(f"{rows:,} rows")
+    if figures.get("cached"):
+        parts.append(f"{figures['cached']:,} of them encoded before")
     if rejects := figures.get("rejects"):
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in list(rejects.items())[:3])
         parts.append(f"{sum(rejects.values()):,} rejected ({reasons})")

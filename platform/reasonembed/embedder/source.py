@@ -1,12 +1,15 @@
 """Where a model comes from, and the hash that stands for it. Loads neither torch nor the model."""
 
 import importlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from reasonembed import storage
 from reasonembed.errors import UserError
 from reasonembed.ids import digest
+
+log = logging.getLogger(__name__)
 
 FILES = (".safetensors", ".json", ".txt", ".model")
 
@@ -74,7 +77,6 @@ def _of_files(root: str, names: Sequence[str]) -> str:
 
 def _revision(hub_id: str) -> str:
     """The commit that the hub has of a model; without a network that of the hub's cache."""
-    import httpx
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -82,8 +84,8 @@ def _revision(hub_id: str) -> str:
         return str(HfApi().model_info(hub_id, timeout=10).sha)
     except (HfHubHTTPError, HFValidationError) as error:
         raise UserError(f"model {hub_id}: {_first_line(error)}") from None
-    except (OSError, httpx.HTTPError):
-        pass  # no network
+    except Exception as error:  # noqa: BLE001 -- no network, in the words of whatever HTTP library the hub's client uses
+        log.debug("the hub does not answer: %s", error)
     try:
         return Path(snapshot_download(hub_id, local_files_only=True)).name
     except (OSError, ValueError) as error:
