@@ -22,7 +22,7 @@ from reasonembed import __version__, storage
 from reasonembed.errors import UserError
 from reasonembed.ids import digest_json
 
-RECORD = "_artifact.json"
+RECORD, LATEST = "_artifact.json", "latest"
 # Scratch of a stage in progress (checkpoints, inputs of a row stage) lies in folders of this name and is never data.
 SCRATCH = ".work"
 PACKAGES = ("ray", "torch", "transformers", "deepspeed", "faiss-cpu", "pyarrow", "numpy", "bm25s")
@@ -102,6 +102,14 @@ def finished(root: str, stage: str) -> list[Artifact]:
     folder = storage.join(storage.absolute(root), stage)
     found = (load(storage.join(folder, name)) for name in storage.list_folders(folder))
     return [artifact for artifact in found if artifact is not None]
+
+
+def point_to(root: str, artifact: Artifact) -> None:
+    """Let ``<run.root>/<stage>/latest`` name an artefact. Readers see the one before or this one, whole."""
+    place = storage.join(storage.absolute(root), artifact.stage, LATEST)
+    told = json.dumps({"version": artifact.fingerprint, "uri": artifact.uri}).encode()
+    if not storage.exists(place) or storage.read_bytes(place) != told:
+        storage.write_bytes(place, told)
 
 
 def fingerprint(stage: str, version: int, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:

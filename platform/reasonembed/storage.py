@@ -76,6 +76,12 @@ def is_file(uri: str) -> bool:
     return bool(fs.get_file_info(path).type == pafs.FileType.File)
 
 
+def size(uri: str) -> int:
+    """Bytes of an object."""
+    fs, path = open_filesystem(uri)
+    return int(fs.get_file_info(path).size)
+
+
 def check_writable(root: str) -> None:
     """Write and remove a probe file.
 

@@ -5,12 +5,13 @@ import pyarrow as pa
 import pytest
 
 from reasonembed import schemas
+from reasonembed.config import Index
 from reasonembed.errors import UserError
 from reasonembed.ids import text_id
 from reasonembed.retrieval.bm25 import Bm25, analyse
 from reasonembed.retrieval.collection import build_collections
 from reasonembed.retrieval.exact import ExactScores
-from reasonembed.retrieval.faiss_index import build_index, open_index, search
+from reasonembed.retrieval.faiss_index import ShardedIndex, build_index, open_index
 from reasonembed.retrieval.ranking import fuse, top_k
 
 
@@ -101,15 +102,47 @@ def test_embeddings_that_cannot_be_searched_are_told_in_one_line():
         build_collections(corpus, embeddings(("two", [0.0, 1.0]), ("one", [1.0, 0.0, 0.0])))
 
 
-def test_flat_index_equals_the_inner_product(tmp_path):
+@pytest.fixture(scope="module")
+def vectors():
     rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(200, 16)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    build_index(vectors, tmp_path / "i")
-    index = open_index(tmp_path / "i")
-    scores, positions = search(index, vectors[:5], 10)
+    found = rng.normal(size=(3000, 16)).astype(np.float32)
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def opened(vectors, folder, settings):
+    for number, part in enumerate(np.array_split(vectors, settings.shards)):
+        build_index(part, settings, 0, folder / f"{number}")
+    return ShardedIndex([open_index(folder / f"{number}") for number in range(settings.shards)], settings)
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3])
+def test_a_flat_index_is_exact_in_one_part_or_several(vectors, tmp_path, shards):
+    index = opened(vectors, tmp_path, Index(shards=shards))
+    scores, positions = index.search(vectors[:5], 10)
     exact = vectors[:5] @ vectors.T
     assert positions.tolist() == np.argsort(-exact, axis=1)[:, :10].tolist()
     assert scores == pytest.approx(np.sort(exact, axis=1)[:, ::-1][:, :10], abs=1e-5)
-    allowed = np.array([3, 50])
-    assert set(search(index, vectors[:1], 10, allowed)[1][0].tolist()) == {3, 50, -1}
+    _, positions = index.search(vectors[:1], 10, np.array([3, 50, 2500]))
+    assert set(positions[0].tolist()) == {3, 50, 2500, -1}
+    assert index.search(vectors[:1], 5000)[1].shape == (1, 3000)
+
+
+@pytest.mark.parametrize(("kind", "least"), [("ivf", 0.6), ("hnsw", 0.95), ("ivf-pq", 0.4)])
+def test_other_indexes_find_most_of_it_and_more_when_they_look_further(vectors, tmp_path, kind, least):
+    exact = np.argsort(-(vectors[:100] @ vectors.T), axis=1)[:, :10]
+
+    def recall(**far):
+        settings = Index(kind=kind, shards=2, pq_bytes=9, **far)
+        found = opened(vectors, tmp_path, settings).search(vectors[:100], 10)[1]
+        return np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact, found, strict=True)])
+
+    near, far = recall(probes=1, ef_search=10), recall(probes=1000, ef_search=500)
+    assert least <= far
+    assert near < far
+    index = opened(vectors, tmp_path, Index(kind=kind, probes=1000, pq_bytes=8))
+    assert set(index.search(vectors[:1], 3, np.array([7, 9]))[1][0].tolist()) == {7, 9, -1}
+
+
+def test_codes_need_documents_to_be_learnt_from(vectors, tmp_path):
+    with pytest.raises(UserError, match="a shard has 100 documents only"):
+        build_index(vectors[:100], Index(kind="ivf-pq"), 0, tmp_path / "i")

@@ -80,10 +80,29 @@ class Encode(Section):
 
 
 class Index(Section):
-    """The FAISS index that is served."""
+    """The FAISS index that is served; inner product of unit vectors."""
 
-    kind: Literal["flat"] = "flat"
-    """``flat`` is exact: it compares a query with every document."""
+    kind: Literal["flat", "ivf", "hnsw", "ivf-pq"] = "flat"
+    """``flat`` is exact: it compares a query with every document. ``ivf`` looks into the nearest of many lists,
+    ``hnsw`` walks a graph; ``ivf-pq`` keeps ``pq_bytes`` of a vector, for corpora that are larger than memory."""
+    shards: int = Field(1, ge=1)
+    """Parts that are built, and can be searched, apart."""
+    lists: int | None = Field(None, ge=1)
+    """Of ``ivf`` and ``ivf-pq``, per shard; four times the root of its documents when left out."""
+    probes: int = Field(16, ge=1)
+    """Lists that a query looks into."""
+    links: int = Field(32, ge=2)
+    """Of a document in the graph of ``hnsw``."""
+    ef_construction: int = Field(200, ge=1)
+    """Documents kept in sight while the graph is built; more make it better and slower to build."""
+    ef_search: int = Field(64, ge=1)
+    """Documents kept in sight while the graph is searched."""
+    pq_bytes: int = Field(64, ge=1)
+    """Bytes of a compressed vector; the largest number below that divides the dimension is taken."""
+    training_vectors: int = Field(200_000, ge=256)
+    """Documents that lists and codes are learnt from."""
+    recall_sample: int = Field(500, ge=1)
+    """Documents whose ten nearest are looked up, to say how many of the true ones the index finds."""
 
 
 class Evaluate(Section):

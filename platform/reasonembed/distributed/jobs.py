@@ -107,6 +107,8 @@ def quiet_libraries() -> None:
     # A resumed stage may have fewer blocks left than actors, which is no news to anybody.
     warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    # Says how each try went wrong; the error that comes of it is one line of our own.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
 def _leave(code: int, closing_line: str) -> NoReturn:

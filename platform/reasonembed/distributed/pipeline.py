@@ -8,7 +8,7 @@ is finished already starts neither.
 from functools import cache
 from typing import Any
 
-from reasonembed.artifacts import Artifact
+from reasonembed.artifacts import Artifact, point_to
 from reasonembed.distributed.evaluation_stages import EvaluationStages
 
 
@@ -17,14 +17,23 @@ class Pipeline(EvaluationStages):
 
     @cache  # noqa: B019
     def index(self) -> Artifact:
+        """The FAISS index of the corpus with the trained model; ``<run.root>/index/latest`` names the newest."""
         corpus, model = self.corpus(), self.trained_model()
         embeddings = self.encode(corpus, model)
+        settings, seed = self.config.index, self.config.run.seed
 
         def build(uri: str) -> dict[str, Any]:
-            from reasonembed.distributed.session import run_remote
-            from reasonembed.distributed.tasks import build_served_index
+            from reasonembed.distributed.indexing import IndexJob, build_served_index
 
-            return dict(run_remote(build_served_index, corpus, embeddings, uri))
+            return build_served_index(IndexJob(corpus, embeddings, settings, seed, uri))
 
-        section = self.config.index.model_dump() | {"encode": self.config.encode.model_dump(), "model": model.place}
-        return self._stage("index", section, {"corpus": corpus, "embeddings": embeddings, "model": model.source}, build)
+        section: dict[str, Any] = {
+            "index": settings.model_dump(),
+            "encode": self.config.encode.model_dump(),
+            "model": model.place,
+            "seed": seed,
+        }
+        inputs = {"corpus": corpus, "embeddings": embeddings, "model": model.source}
+        index = self._stage("index", section, inputs, build)
+        point_to(self.config.run.root, index)
+        return index

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
@@ -55,6 +55,13 @@ def start_ray() -> None:
         # What fails comes back as an exception; what workers print is in Ray's session folder.
         log_to_driver=False,
     )
+
+
+def run_all(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Call a function on workers of the cluster, once for each tuple of arguments, and wait for the results."""
+    start_ray()
+    remote = ray.remote(num_cpus=1)(function)
+    return list(ray.get([remote.remote(*arguments) for arguments in calls]))
 
 
 def run_remote(function: Callable[..., Any], *arguments: Any, num_gpus: float = 0, **keywords: Any) -> Any:

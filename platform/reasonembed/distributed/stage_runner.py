@@ -25,7 +25,7 @@ VERSIONS = {
     "training_data": 1,
     "batches": 1,
     "train": 2,
-    "index": 1,
+    "index": 2,
     "rank": 1,
     "evaluate": 2,
 }

@@ -1,8 +1,6 @@
 """Work of one piece that runs as a single Ray task, so that a driver without memory or GPU can ask for it."""
 
-import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,6 @@ from reasonembed.remixer.rewrite import with_rewrites
 from reasonembed.retrieval.bm25 import Weights
 from reasonembed.retrieval.collection import Collection, build_collections
 from reasonembed.retrieval.exact import ExactScores
-from reasonembed.retrieval.faiss_index import DOCUMENTS, DOCUMENTS_FILE, INDEX_FILE, build_index
 
 RANKING_FILE = "ranking.parquet"
 
@@ -119,18 +116,3 @@ def _written(ranking: pa.Table, uri: str) -> dict[str, Any]:
     storage.delete_tree(uri)
     storage.write_table(ranking, storage.join(uri, RANKING_FILE))
     return {"rows": ranking.num_rows}
-
-
-def build_served_index(corpus: Artifact, embeddings: Artifact, uri: str) -> dict[str, Any]:
-    """Write the FAISS index and, in the order of its vectors, the documents."""
-    storage.delete_tree(uri)
-    collections = build_collections(corpus.table(schemas.CORPUS), embeddings.table(schemas.EMBEDDINGS))
-    vectors = np.concatenate([collection.vectors for collection in collections.values()])
-    with tempfile.TemporaryDirectory(prefix="reasonembed-") as folder:
-        build_index(vectors, Path(folder) / INDEX_FILE)
-        storage.upload_tree(Path(folder), uri)
-    documents = pa.concat_tables(
-        pa.table([[task] * len(c.doc_ids), c.doc_ids, c.texts], schema=DOCUMENTS) for task, c in collections.items()
-    )
-    storage.write_table(documents, storage.join(uri, DOCUMENTS_FILE))
-    return {"rows": documents.num_rows, "dimension": vectors.shape[1]}

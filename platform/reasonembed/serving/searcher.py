@@ -2,17 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reasonembed import artifacts, storage
-from reasonembed.config import Encode
+from reasonembed.config import Encode, Index
 from reasonembed.embedder.model import Embedder
 from reasonembed.embedder.prompts import query_text
 from reasonembed.errors import UserError
-from reasonembed.retrieval.faiss_index import DOCUMENTS, DOCUMENTS_FILE, INDEX_FILE, open_index, search
+from reasonembed.retrieval.faiss_index import DOCUMENTS, DOCUMENTS_FILE, open_shards
 
 
 @dataclass(frozen=True)
@@ -38,12 +37,12 @@ class Searcher:
         self.version = index.fingerprint
         self._encode = Encode.model_validate(index.record["config"]["encode"])
         self._embedder = Embedder.load(self.name, self._encode)
-        documents = storage.read_table([index.path(DOCUMENTS_FILE)], DOCUMENTS)
+        shards = [name for name in index.parquet("shard-") if name.endswith(DOCUMENTS_FILE)]
+        documents = storage.read_table(shards, DOCUMENTS)
         self._tasks = np.array(documents["task"].to_pylist())
         self._doc_ids: list[str] = documents["doc_id"].to_pylist()
         self._texts: list[str] = documents["text"].to_pylist()
-        with storage.local_copy(index_uri) as folder:
-            self._index = open_index(Path(folder) / INDEX_FILE)
+        self._index = open_shards(index_uri, Index.model_validate(index.record["config"]["index"]))
 
     @property
     def tasks(self) -> list[str]:
@@ -66,7 +65,7 @@ class Searcher:
             excluded = set(exclude_ids)
             keep &= np.array([doc_id not in excluded for doc_id in self._doc_ids]) if excluded else True
             allowed = np.flatnonzero(keep)
-        scores, positions = search(self._index, vectors, k, allowed)
+        scores, positions = self._index.search(vectors, k, allowed)
         return [
             [self._hit(int(p), float(s)) for p, s in zip(row, values, strict=True) if p >= 0]
             for row, values in zip(positions, scores, strict=True)

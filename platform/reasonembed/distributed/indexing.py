@@ -1,0 +1,131 @@
+"""The stage ``index``: a FAISS index and the documents beside it, shard by shard, and how well it finds."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reasonembed import schemas, storage
+from reasonembed.artifacts import SCRATCH, Artifact
+from reasonembed.config import Index
+from reasonembed.distributed.session import run_all, run_remote
+from reasonembed.embedder.prompts import document_text
+from reasonembed.ids import text_id
+from reasonembed.retrieval.collection import vectors_of
+from reasonembed.retrieval.faiss_index import (
+    DOCUMENTS,
+    DOCUMENTS_FILE,
+    INDEX_FILE,
+    build_index,
+    open_shards,
+    shard_folder,
+)
+
+NEIGHBOURS = 10
+
+
+@dataclass(frozen=True)
+class IndexJob:
+    """What the work on every shard needs."""
+
+    corpus: Artifact
+    embeddings: Artifact
+    settings: Index
+    seed: int
+    uri: str
+
+    def folder(self, shard: int) -> str:
+        return storage.join(self.uri, shard_folder(shard))
+
+    def documents(self, shard: int | None = None) -> pa.Table:
+        """``DOCUMENTS`` of one shard, or of all: task by task in the order of the names, then as in the corpus."""
+        corpus = self.corpus.table(schemas.CORPUS)
+        order = np.argsort(np.array(corpus["task"].to_pylist(), dtype=object), kind="stable")
+        if shard is not None:
+            bounds = np.linspace(0, len(corpus), self.settings.shards + 1).round().astype(int)
+            order = order[bounds[shard] : bounds[shard + 1]]
+        rows = corpus.take(order)
+        texts = [document_text(a, b) for a, b in zip(rows["title"].to_pylist(), rows["text"].to_pylist(), strict=True)]
+        return pa.table([rows["task"], rows["doc_id"], texts], schema=DOCUMENTS)
+
+    def vectors(self, documents: pa.Table) -> np.ndarray:
+        """(documents, dim) float32; of the embeddings one file is in memory at a time."""
+        wanted = pa.array([text_id(text) for text in documents["text"].to_pylist()])
+        matrix = np.zeros((len(documents), 0), np.float32)
+        for file in self.embeddings.parquet():
+            table = storage.read_table([file], schemas.EMBEDDINGS)
+            place = pc.index_in(wanted, value_set=table["text_id"].combine_chunks())
+            rows = np.flatnonzero(place.is_valid().to_numpy(zero_copy_only=False))
+            found = vectors_of(table)
+            if not matrix.shape[1]:
+                matrix = np.zeros((len(documents), found.shape[1]), np.float32)
+            matrix[rows] = found[place.drop_null().to_numpy()]
+        return matrix
+
+
+def build_served_index(job: IndexJob) -> dict[str, Any]:
+    """Build all shards, those of an interrupted run excepted, and measure recall@10 against exact search."""
+    if job.settings.shards > job.corpus.figures["rows"]:
+        job = IndexJob(job.corpus, job.embeddings, job.settings.model_copy(update={"shards": 1}), job.seed, job.uri)
+    shards = range(job.settings.shards)
+    missing = [shard for shard in shards if not storage.exists(_done(job, shard))]
+    run_all(_build_shard, [(job, shard) for shard in missing])
+    return dict(run_remote(_measure, job))
+
+
+def _done(job: IndexJob, shard: int) -> str:
+    return storage.join(job.uri, SCRATCH, f"{shard_folder(shard)}.done")
+
+
+def _build_shard(job: IndexJob, shard: int) -> None:
+    documents = job.documents(shard)
+    with tempfile.TemporaryDirectory(prefix="reasonembed-") as folder:
+        build_index(job.vectors(documents), job.settings, job.seed, Path(folder) / INDEX_FILE)
+        storage.upload_tree(Path(folder), job.folder(shard))
+    storage.write_table(documents, storage.join(job.folder(shard), DOCUMENTS_FILE))
+    storage.write_bytes(_done(job, shard), b"")
+
+
+def _measure(job: IndexJob) -> dict[str, Any]:
+    """Figures: rows, dimension, shards, bytes, and the share of a sample's ten nearest texts that the index finds."""
+    index = open_shards(job.uri, job.settings)
+    documents = job.documents()
+    chosen = np.sort(np.random.default_rng(job.seed).permutation(len(index))[: job.settings.recall_sample])
+    queries = job.vectors(documents.take(chosen))
+    k = min(NEIGHBOURS + 1, len(index))  # a document is its own nearest, and does not count
+    _, approximate = index.search(queries, k)
+    exact = _exact_neighbours(job, queries, k)
+    numbers: dict[str, int] = {}
+    text_of = np.array([numbers.setdefault(text, len(numbers)) for text in documents["text"].to_pylist()])
+    hits = total = 0
+    for own, near, found in zip(text_of[chosen], text_of[exact], approximate, strict=True):
+        wanted = set(near) - {own}
+        hits += len(wanted & set(text_of[found[found >= 0]]))
+        total += len(wanted)
+    names = [name for name in storage.list_files(job.uri) if name.endswith(INDEX_FILE)]
+    return {
+        "rows": len(index),
+        "dimension": int(queries.shape[1]),
+        "shards": job.settings.shards,
+        "bytes": sum(storage.size(storage.join(job.uri, name)) for name in names),
+        f"recall@{NEIGHBOURS}": round(hits / max(1, total), 4),
+    }
+
+
+def _exact_neighbours(job: IndexJob, queries: np.ndarray, k: int) -> np.ndarray:
+    """(queries, k) positions, with the vectors of one shard in memory at a time."""
+    scores, places = np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
+    start = 0
+    for shard in range(job.settings.shards):
+        vectors = job.vectors(job.documents(shard))
+        here = np.tile(np.arange(start, start + len(vectors)), (len(queries), 1))
+        scores = np.concatenate([scores, queries @ vectors.T], axis=1)
+        places = np.concatenate([places, here], axis=1)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        scores, places = np.take_along_axis(scores, order, axis=1), np.take_along_axis(places, order, axis=1)
+        start += len(vectors)
+    return places
