@@ -60,8 +60,6 @@ TRAIN = {
     "temperature": 0.05,
     "infonce_weight": 1.0,
     "soft_target_weight": 0.0,
-    "ri_start_step": 6,
-    "checkpoint_steps": 6,
     "dev_queries": 48,
 }
 
@@ -72,6 +70,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44])
     parser.add_argument("--queries", type=int, default=600, help="per source")
     parser.add_argument("--tokens", type=int, default=64, help="of a document, when it is searched")
+    parser.add_argument("--steps", type=int, default=TRAIN["steps"], help="of a training")
     parser.add_argument("--pool", type=int, help="documents of a source that are searched")
     parser.add_argument("--root", default="runs/losses")
     arguments = parser.parse_args()
@@ -116,7 +115,7 @@ def _measured(variant: str, seed: int, arguments: argparse.Namespace, console: C
     if kept.exists():
         return pa.table(json.loads(kept.read_text()))
     pipelines = [Pipeline(_config(s, seed, arguments), announce=console.print) for s in arguments.sources]
-    model = _trained(variant, seed, pipelines)
+    model = _trained(variant, seed, pipelines, arguments.steps)
     table = pa.concat_tables(_on_source(model, pipeline, arguments.pool) for pipeline in pipelines)
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(table.to_pydict()))
@@ -136,7 +135,7 @@ def _config(source: str, seed: int, arguments: argparse.Namespace) -> Config:
     )
 
 
-def _trained(variant: str, seed: int, pipelines: list[Pipeline]) -> Any:
+def _trained(variant: str, seed: int, pipelines: list[Pipeline], steps: int) -> Any:
     import torch
 
     from reasonembed.config import Encode
@@ -151,7 +150,9 @@ def _trained(variant: str, seed: int, pipelines: list[Pipeline]) -> Any:
     model = Embedder.load(base.base_model)
     if variant == "base":
         return model
-    settings = base.model_validate(base.model_dump() | TRAIN | VARIANTS[variant])
+    quarter = max(1, steps // 4)
+    sized = {"steps": steps, "checkpoint_steps": quarter, "ri_start_step": quarter}
+    settings = base.model_validate(base.model_dump() | TRAIN | sized | VARIANTS[variant])
     rows = [row for p in pipelines for row in usable_rows(p.training_data().table(schemas.TRAINING)).to_pylist()]
     dev = hold_out([(row["task"], row["query_id"]) for row in rows], settings.dev_queries, seed)
     held = [row for row in rows if row["query_id"] in dev]
