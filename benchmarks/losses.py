@@ -68,6 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sources", nargs="+", help="as corpus.source")
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44])
+    parser.add_argument("--data-seed", type=int, help="one draw of source documents for all seeds, to save time")
     parser.add_argument("--queries", type=int, default=600, help="per source")
     parser.add_argument("--tokens", type=int, default=64, help="of a document, when it is searched")
     parser.add_argument("--steps", type=int, default=TRAIN["steps"], help="of a training")
@@ -127,7 +128,7 @@ def _config(source: str, seed: int, arguments: argparse.Namespace) -> Config:
         CONFIG,
         [
             f"run.root={arguments.root}",
-            f"run.seed={seed}",
+            f"run.seed={seed if arguments.data_seed is None else arguments.data_seed}",
             f"corpus.source={source}",
             f"generate.max_queries={arguments.queries}",
             f"encode.max_tokens={arguments.tokens}",
