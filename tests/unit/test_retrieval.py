@@ -8,7 +8,7 @@ from reasonembed import schemas
 from reasonembed.config import Index
 from reasonembed.errors import UserError
 from reasonembed.ids import text_id
-from reasonembed.retrieval.bm25 import Bm25, analyse
+from reasonembed.retrieval.bm25 import Bm25, analyse, pieces
 from reasonembed.retrieval.collection import build_collections
 from reasonembed.retrieval.exact import ExactScores
 from reasonembed.retrieval.faiss_index import ShardedIndex, build_index, open_index
@@ -48,6 +48,13 @@ def test_words_are_those_of_lucenes_english_analyzer():
         "fun isPrime(num: USize): bool => __init__": "fun isprim num usiz bool __init__",
     }.items():
         assert analyse([text]) == [words.split()], text
+
+
+def test_names_fall_into_pieces_where_questions_are_matched_with_documents():
+    assert pieces(["os.path.join keeps a file's name"]) == [["os", "path", "join", "keep", "file", "name"]]
+    texts = ["os.path.join glues", "os.remove deletes"]
+    assert Bm25(texts, "pieces").scores("join a path").argmax() == 0
+    assert not Bm25(texts).scores("join a path").any()
 
 
 def test_bm25_weights_a_query_as_it_weights_a_document():

@@ -15,9 +15,6 @@ from reasonembed.distributed.corpus_stages import CorpusStages, as_tuple, counts
 from reasonembed.embedder.source import model_fingerprint
 from reasonembed.errors import JobFailed
 
-# Raise the number when the extractive engine would answer otherwise: answers of language models are kept then.
-EXTRACTIVE = "extractive-2"
-
 # How a stage goes about its work, which changes nothing in its rows.
 NOT_IN_FINGERPRINT = {
     "actors",
@@ -226,7 +223,7 @@ class RemixerStages(CorpusStages):
         llm = self.config.llm
         if llm.engine == "extractive":
             own = settings.model_dump(exclude=set(Sampling.model_fields))
-            return {"settings": own, "llm": {"engine": EXTRACTIVE, "lexical_weight": llm.lexical_weight}}, {}
+            return {"settings": own, "llm": {"engine": "extractive", "lexical_weight": llm.lexical_weight}}, {}
         from reasonembed.remixer.prompting import prompts_fingerprint
 
         section = {

@@ -19,7 +19,7 @@ VERSIONS = {
     "clean": 1,
     "generate": 2,
     "rewrite": 2,
-    "mine": 3,
+    "mine": 2,
     "annotate": 2,
     "assemble": 2,
     "training_data": 1,

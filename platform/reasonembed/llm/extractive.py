@@ -87,7 +87,7 @@ class ExtractiveEngine:
         collection = self.collections[request.task]
         query = request.fields["query"]
         scores = fuse(
-            collection.vectors @ self._encode([query])[0], collection.bm25.scores(query), self._lexical_weight
+            collection.vectors @ self._encode([query])[0], collection.lexical.scores(query), self._lexical_weight
         )
         best = top_k(scores, self._feedback_docs, excluded=collection.positions([request.fields["source_doc_id"]]))
         own = set(words(query))
@@ -112,7 +112,7 @@ class ExtractiveEngine:
         if self._relative is None or self._relative[0] != key:
             collection = self.collections[task]
             source = collection.position(source_doc_id)
-            lexical = collection.bm25.scores(query)
+            lexical = collection.lexical.scores(query)
             lexical = lexical / max(float(lexical[source]), MIN_LEXICAL)
             vector = self._encode([query])[0]
 

@@ -43,7 +43,7 @@ def mine_candidates(queries: pa.Table, retrievers: Sequence[DenseRetriever], con
         collection = here[0]
         dense = [found.vectors @ vector[number] for found, vector in zip(here, vectors, strict=True)]
         mean = dense[0] if len(dense) == 1 else np.mean([min_max(scores) for scores in dense], axis=0)
-        scores = fuse(mean, collection.bm25.scores(row["query"]), config.lexical_weight)
+        scores = fuse(mean, collection.lexical.scores(row["query"]), config.lexical_weight)
         own = [found.near_duplicates(row["source_doc_id"], config.near_duplicate) for found in here]
         for rank, position in enumerate(top_k(scores, config.keep, np.unique(np.concatenate(own))), start=1):
             doc_id = collection.doc_ids[position]

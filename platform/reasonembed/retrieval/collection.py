@@ -38,7 +38,13 @@ class Collection:
 
     @cached_property
     def bm25(self) -> Bm25:
+        """For figures."""
         return Bm25(self.texts)
+
+    @cached_property
+    def lexical(self) -> Bm25:
+        """For mining and grading."""
+        return Bm25(self.texts, "pieces")
 
     @cached_property
     def _document_frequency(self) -> dict[str, int]:
