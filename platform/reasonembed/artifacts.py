@@ -57,11 +57,15 @@ class Artifact:
         Raises:
             UserError: it has been removed since, or was none.
         """
-        value = self.record["inputs"].get(name)
-        found = load(value["uri"]) if isinstance(value, dict) else None
+        found = self.find_input(name)
         if found is None:
             raise UserError(f"artefact {self.uri}: its input {name!r} is not there any more")
         return found
+
+    def find_input(self, name: str) -> "Artifact | None":
+        """As ``input``; None where that raises."""
+        value = self.record["inputs"].get(name)
+        return load(value["uri"]) if isinstance(value, dict) else None
 
     @cached_property
     def files(self) -> list[storage.FileEntry]:
@@ -152,10 +156,7 @@ def materialise(
         "fingerprint": mark,
         "code_version": version,
         "config": dict(config),
-        "inputs": {
-            name: {"uri": value.uri, "fingerprint": value.fingerprint} if isinstance(value, Artifact) else value
-            for name, value in inputs.items()
-        },
+        "inputs": {name: recorded(value) for name, value in inputs.items()},
         "figures": figures,
         "seconds": round(time.time() - started, 2),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -168,6 +169,11 @@ def materialise(
     artifact = load(uri)
     assert artifact is not None
     return artifact
+
+
+def recorded(source: Artifact | str) -> Any:
+    """How a record names something that went into an artefact."""
+    return {"uri": source.uri, "fingerprint": source.fingerprint} if isinstance(source, Artifact) else source
 
 
 def versions() -> dict[str, str]:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from reasonembed import schemas, storage
 from reasonembed.corpora import beir, bright, files, pydocs, r2med
+from reasonembed.corpora.bright import ORIGINAL
 from reasonembed.corpora.tables import check_corpus, check_questions
 from reasonembed.errors import UserError
 
@@ -19,7 +20,6 @@ FORMS = (
     "files:<folder>"
 )
 KINDS = ("pydocs", "bright", "bright-long", "r2med", "beir", "files")
-ORIGINAL = "original"
 
 
 def parse_source(source: str) -> tuple[str, str]:

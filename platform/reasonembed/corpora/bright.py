@@ -50,6 +50,9 @@ GROUPS = {
     "theorem": ("aops", "theoremqa_questions", "theoremqa_theorems"),
 }
 
+ORIGINAL = "original"
+"""The questions as people asked them; other names are of rewritten ones."""
+
 
 def read_corpus(place: str, tasks: Sequence[str] | None, long: bool = False) -> pa.Table:
     rows = (
@@ -59,10 +62,10 @@ def read_corpus(place: str, tasks: Sequence[str] | None, long: bool = False) -> 
     return corpus_table(rows, benchmark=True)
 
 
-def read_questions(place: str, tasks: Sequence[str] | None, queries: str = "original", long: bool = False) -> pa.Table:
+def read_questions(place: str, tasks: Sequence[str] | None, queries: str = ORIGINAL, long: bool = False) -> pa.Table:
     gold_field = "gold_ids_long" if long else "gold_ids"
     rewritten = {}
-    if queries != "original":
+    if queries != ORIGINAL:
         rewritten = {
             (task, text_field(row, ["id"], where)): text_field(row, ["query"], where)
             for task, where, row in _rows(place, queries, tasks, long)
@@ -72,7 +75,7 @@ def read_questions(place: str, tasks: Sequence[str] | None, queries: str = "orig
         gold = dict.fromkeys(ids_field(row, gold_field, where), 1)
         excluded = [doc_id for doc_id in ids_field(row, "excluded_ids", where) if doc_id != NO_EXCLUSION]
         query_id, query = text_field(row, ["id"], where), text_field(row, ["query"], where)
-        if queries != "original":
+        if queries != ORIGINAL:
             if (task, query_id) not in rewritten:
                 raise UserError(f"{where}: query {query_id!r} has no rewritten query in {queries!r}")
             query = rewritten[task, query_id]

@@ -110,6 +110,12 @@ def check_corpus(table: pa.Table, source: str, tasks: Sequence[str] | None) -> p
     return table
 
 
+def texts_by_key(corpus: pa.Table) -> dict[tuple[str, str], str]:
+    """The text of each (task, document id) of ``schemas.CORPUS``."""
+    keys = zip(corpus["task"].to_pylist(), corpus["doc_id"].to_pylist(), strict=True)
+    return dict(zip(keys, corpus["text"].to_pylist(), strict=True))
+
+
 def check_questions(table: pa.Table, corpus: pa.Table, source: str, tasks: Sequence[str] | None) -> pa.Table:
     table = select_tasks(table, source, tasks)
     if table.num_rows == 0:

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from reasonembed import artifacts, schemas, storage
 from reasonembed.artifacts import Artifact
-from reasonembed.corpora import ORIGINAL, read_documents, read_questions, usable_documents
+from reasonembed.corpora import read_documents, read_questions, usable_documents
+from reasonembed.corpora.bright import ORIGINAL
 from reasonembed.distributed.stage_runner import VERSIONS, StageRunner
 from reasonembed.embedder.source import model_fingerprint
 from reasonembed.errors import JobFailed
@@ -100,7 +101,7 @@ class CorpusStages(StageRunner):
                 artifact
                 for artifact in artifacts.finished(self.config.run.root, "encode")
                 if artifact.record["config"] == section
-                and artifact.record["inputs"]["model"] == _mark(model)
+                and artifact.record["inputs"]["model"] == artifacts.recorded(model.source)
                 and artifact.record["code_version"] == VERSIONS["encode"]
             ]
             table = corpus.table(schemas.CORPUS)
@@ -114,12 +115,6 @@ class CorpusStages(StageRunner):
     @cache  # noqa: B019
     def base_model(self) -> Model:
         return model_at("base", self.config.train.base_model)
-
-
-def _mark(model: Model) -> Any:
-    """What an artefact's record says of a model that went into it."""
-    source = model.source
-    return {"uri": source.uri, "fingerprint": source.fingerprint} if isinstance(source, Artifact) else source
 
 
 def model_at(name: str, place: str) -> Model:

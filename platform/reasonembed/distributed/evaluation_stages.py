@@ -8,6 +8,7 @@ from typing import Any
 from reasonembed import schemas, storage
 from reasonembed.artifacts import SCRATCH, Artifact, git_commit, versions
 from reasonembed.config import Config
+from reasonembed.corpora.bright import ORIGINAL
 from reasonembed.distributed.corpus_stages import as_tuple
 from reasonembed.distributed.training_stages import TrainingStages
 from reasonembed.errors import UserError
@@ -83,10 +84,10 @@ class EvaluationStages(TrainingStages):
         weights = settings.fusion_weights or [1 / len(systems)] * len(systems)
 
         def build(uri: str) -> dict[str, Any]:
-            from reasonembed.evaluation.ranking import fuse_rankings
+            from reasonembed.evaluation.ranking import RANKING_FILE, fuse_rankings
 
             fused = fuse_rankings([r.table(schemas.RANKING) for r in rankings], settings.fusion, weights)
-            storage.write_table(fused, storage.join(uri, "ranking.parquet"))
+            storage.write_table(fused, storage.join(uri, RANKING_FILE))
             return {"rows": fused.num_rows}
 
         inputs: dict[str, Artifact | str] = {f"ranking-{number}": ranking for number, ranking in enumerate(rankings)}
@@ -94,13 +95,14 @@ class EvaluationStages(TrainingStages):
         return self._stage("rank", section, inputs, build, label="fuse " + " + ".join(systems), key="rank fused")
 
     def _ranking_in(self, run: str) -> Artifact:
+        from reasonembed.evaluation.ranking import RANKING_FILE
         from reasonembed.evaluation.trec import ranking_of, read_run
 
         _, questions = self._benchmark()
         ranking = ranking_of(read_run(run), questions.table(schemas.QUESTIONS), run)
 
         def build(uri: str) -> dict[str, Any]:
-            storage.write_table(ranking, storage.join(uri, "ranking.parquet"))
+            storage.write_table(ranking, storage.join(uri, RANKING_FILE))
             return {"rows": ranking.num_rows}
 
         inputs: dict[str, Artifact | str] = {"questions": questions, "run": _content(run)}
@@ -169,7 +171,7 @@ class EvaluationStages(TrainingStages):
         settings = self.config.evaluate
         source = settings.benchmark or self.config.corpus.source
         tasks = as_tuple(settings.tasks)
-        own = "original" if settings.queries == REWRITTEN else settings.queries
+        own = ORIGINAL if settings.queries == REWRITTEN else settings.queries
         return self.corpus_of(source, tasks), self.questions(source, settings.split, tasks, own)
 
     @cache  # noqa: B019

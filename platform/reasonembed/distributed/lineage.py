@@ -2,6 +2,7 @@
 
 from reasonembed import artifacts, schemas, storage
 from reasonembed.artifacts import Artifact
+from reasonembed.corpora.tables import texts_by_key
 from reasonembed.evaluation.leaks import TrainingTexts
 from reasonembed.remixer.assemble import usable_rows
 from reasonembed.remixer.generate import usable_queries
@@ -16,9 +17,7 @@ def ancestors(artifact: Artifact) -> dict[str, list[Artifact]]:
         if here.uri in found:
             continue
         found[here.uri] = here
-        for value in here.record["inputs"].values():
-            if isinstance(value, dict) and (below := artifacts.load(value["uri"])) is not None:
-                waiting.append(below)
+        waiting += [below for name in here.record["inputs"] if (below := here.find_input(name)) is not None]
     by_stage: dict[str, list[Artifact]] = {}
     for one in found.values():
         by_stage.setdefault(one.stage, []).append(one)
@@ -40,14 +39,12 @@ def training_texts(train: Artifact) -> TrainingTexts | None:
     table = usable_rows(rows[0].table(schemas.TRAINING))
     positives = [text for row in table["pos"].to_pylist() for text in row]
     # Of ReMixer's data the corpus is what the documents were drawn from; the benchmarks that it kept away from are not.
-    drawn = _input(rows[0], "corpus")
+    drawn = rows[0].find_input("corpus")
     if drawn is None:
         passages = positives + [text for row in table["neg"].to_pylist() for text in row]
         return TrainingTexts(table["query"].to_pylist(), (), positives, passages)
-    corpus = drawn.table(schemas.CORPUS)
-    keys = zip(corpus["task"].to_pylist(), corpus["doc_id"].to_pylist(), strict=True)
-    text_of = dict(zip(keys, corpus["text"].to_pylist(), strict=True))
-    queries = _input(rows[0], "queries")
+    text_of = texts_by_key(drawn.table(schemas.CORPUS))
+    queries = rows[0].find_input("queries")
     sources = usable_queries(queries.table(schemas.QUERIES)).to_pylist() if queries else []
     return TrainingTexts(
         queries=table["query"].to_pylist(),
@@ -55,8 +52,3 @@ def training_texts(train: Artifact) -> TrainingTexts | None:
         positives=positives,
         corpus=list(text_of.values()),
     )
-
-
-def _input(artifact: Artifact, name: str) -> Artifact | None:
-    value = artifact.record["inputs"].get(name)
-    return artifacts.load(value["uri"]) if isinstance(value, dict) else None

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from reasonembed import schemas, storage
 from reasonembed.artifacts import Artifact
+from reasonembed.corpora.tables import texts_by_key
 from reasonembed.distributed.pipeline import Pipeline
 from reasonembed.evaluation.metrics import AVERAGE, Interval
 from reasonembed.evaluation.report import Journey, Page, System, render, terminal_table, verdict
@@ -75,8 +76,6 @@ def _page(pipeline: Pipeline, measured: Mapping[str, Artifact]) -> Page:
     evaluate = pipeline.config.evaluate.model_copy(update={"benchmark": benchmark})
     trained = measured["trained"]
     corpus, questions, ranking = (trained.input(name) for name in ("corpus", "questions", "ranking"))
-    documents = corpus.table(schemas.CORPUS)
-    keys = zip(documents["task"].to_pylist(), documents["doc_id"].to_pylist(), strict=True)
     return Page(
         title=f"reasonembed on {benchmark}",
         benchmark=benchmark,
@@ -87,7 +86,7 @@ def _page(pipeline: Pipeline, measured: Mapping[str, Artifact]) -> Page:
             _per_question(trained),
             questions.table(schemas.QUESTIONS),
             ranking.table(schemas.RANKING),
-            dict(zip(keys, documents["text"].to_pylist(), strict=True)),
+            texts_by_key(corpus.table(schemas.CORPUS)),
         ),
         journey=_journey(pipeline),
         origin=trained.record,

@@ -1,11 +1,11 @@
 """Work of one piece that runs as a single Ray task, so that a driver without memory or GPU can ask for it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from reasonembed import schemas, storage
 from reasonembed.artifacts import Artifact
@@ -15,20 +15,18 @@ from reasonembed.embedder.prompts import query_text
 from reasonembed.errors import UserError
 from reasonembed.evaluation.evaluate import Baseline, Benchmark, evaluate_ranking
 from reasonembed.evaluation.leaks import find_leaks
-from reasonembed.evaluation.ranking import bm25_scorer, rank_questions
+from reasonembed.evaluation.ranking import RANKING_FILE, bm25_scorer, rank_questions
 from reasonembed.remixer.rewrite import with_rewrites
 from reasonembed.retrieval.bm25 import Weights
-from reasonembed.retrieval.collection import Collection, build_collections
+from reasonembed.retrieval.collection import Collection, each_collection
 from reasonembed.retrieval.exact import ExactScores
-
-RANKING_FILE = "ranking.parquet"
 
 
 def rank_with_bm25(
     corpus: Artifact, questions: Artifact, rewritten: Artifact | None, weights: Weights, uri: str
 ) -> dict[str, Any]:
     """Write ``schemas.RANKING`` of BM25."""
-    collections = _by_task(corpus.table(schemas.CORPUS), None)
+    collections = each_collection(corpus.table(schemas.CORPUS))
     ranking = rank_questions(_asked(questions, rewritten), collections, bm25_scorer(weights), lambda row: row["query"])
     return _written(ranking, uri)
 
@@ -51,22 +49,22 @@ def rank_with_model(
     from reasonembed.embedder.model import Embedder
 
     embedder = Embedder.load(model, settings, device)
-    exact: dict[int, ExactScores] = {}
+
+    @lru_cache(maxsize=1)  # of the task at hand
+    def exact(collection: Collection) -> ExactScores:
+        if collection.vectors.shape[1] != embedder.dimension:
+            raise UserError(
+                f"the embeddings in {embeddings.uri} have {collection.vectors.shape[1]} dimensions, model {model} "
+                f"has {embedder.dimension}; remove that folder, and the next run encodes the corpus again"
+            )
+        return ExactScores(collection.vectors, collection.texts, device)
 
     def score(collection: Collection, queries: Sequence[str]) -> np.ndarray:
-        if id(collection) not in exact:
-            if collection.vectors.shape[1] != embedder.dimension:
-                raise UserError(
-                    f"the embeddings in {embeddings.uri} have {collection.vectors.shape[1]} dimensions, model {model} "
-                    f"has {embedder.dimension}; remove that folder, and the next run encodes the corpus again"
-                )
-            exact.clear()
-            exact[id(collection)] = ExactScores(collection.vectors, collection.texts, device)
-        return exact[id(collection)](embedder.encode(queries, settings.max_tokens, settings.batch_tokens))
+        return exact(collection)(embedder.encode(queries, settings.max_tokens, settings.batch_tokens))
 
     ranking = rank_questions(
         _asked(questions, rewritten),
-        _by_task(corpus.table(schemas.CORPUS), embeddings.table(schemas.EMBEDDINGS)),
+        each_collection(corpus.table(schemas.CORPUS), embeddings.table(schemas.EMBEDDINGS)),
         score,
         lambda row: query_text(row["query"], row["instruction"], settings.instruct, embedder.prompt("query")),
     )
@@ -104,12 +102,6 @@ def evaluate_on(
 def _asked(questions: Artifact, rewritten: Artifact | None) -> pa.Table:
     table = questions.table(schemas.QUESTIONS)
     return table if rewritten is None else with_rewrites(table, rewritten.table(schemas.REWRITES))
-
-
-def _by_task(corpus: pa.Table, embeddings: pa.Table | None) -> Iterator[tuple[str, Collection]]:
-    """One task after the other, so that the vectors of only one are laid out for search at a time."""
-    for task in sorted(pc.unique(corpus["task"]).to_pylist()):
-        yield from build_collections(corpus.filter(pc.equal(corpus["task"], task)), embeddings).items()
 
 
 def _written(ranking: pa.Table, uri: str) -> dict[str, Any]:

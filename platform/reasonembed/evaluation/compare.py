@@ -10,6 +10,7 @@ import pyarrow as pa
 from reasonembed import artifacts, schemas, storage
 from reasonembed.artifacts import Artifact
 from reasonembed.config import Config
+from reasonembed.corpora.tables import texts_by_key
 from reasonembed.errors import UserError
 from reasonembed.evaluation.metrics import means
 from reasonembed.evaluation.report import Page, System, render
@@ -83,12 +84,8 @@ def _benchmark(artifact: Artifact) -> str:
 
 def _worst(artifact: Artifact, table: pa.Table) -> Any:
     """Needs the questions and the ranking, which may have been removed since."""
-    inputs = artifact.record["inputs"]
-    found = {name: artifacts.load(inputs[name]["uri"]) for name in ("questions", "ranking", "corpus") if name in inputs}
-    if len(found) < 3 or None in found.values():
+    questions, ranking, corpus = (artifact.find_input(name) for name in ("questions", "ranking", "corpus"))
+    if questions is None or ranking is None or corpus is None:
         return ()
-    corpus = found["corpus"].table(schemas.CORPUS)  # type: ignore[union-attr]
-    keys = zip(corpus["task"].to_pylist(), corpus["doc_id"].to_pylist(), strict=True)
-    texts = dict(zip(keys, corpus["text"].to_pylist(), strict=True))
-    questions = found["questions"].table(schemas.QUESTIONS)  # type: ignore[union-attr]
-    return worst_questions(table, questions, found["ranking"].table(schemas.RANKING), texts)  # type: ignore[union-attr]
+    texts = texts_by_key(corpus.table(schemas.CORPUS))
+    return worst_questions(table, questions.table(schemas.QUESTIONS), ranking.table(schemas.RANKING), texts)

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from reasonembed import storage
 from reasonembed.config import Config
 from reasonembed.corpora import bright
+from reasonembed.corpora.tables import texts_by_key
 from reasonembed.evaluation import trec
 from reasonembed.evaluation.judgements import with_equal_texts
 from reasonembed.evaluation.leaks import LeakReport
@@ -94,8 +95,7 @@ def evaluate_ranking(
         systems.insert(0, System(baseline.name, means(base), base))
     if leaks is not None:
         result["leaks"] = leaks.figures()
-    keys = [] if benchmark.corpus is None else zip(*(benchmark.corpus[n].to_pylist() for n in KEY), strict=True)
-    texts = {} if benchmark.corpus is None else dict(zip(keys, benchmark.corpus["text"].to_pylist(), strict=True))
+    texts = {} if benchmark.corpus is None else texts_by_key(benchmark.corpus)
     page = Page(
         title=f"{name} on {benchmark.name}",
         benchmark=benchmark.name,
@@ -110,9 +110,6 @@ def evaluate_ranking(
     storage.write_bytes(storage.join(uri, "metrics.json"), json.dumps(result, indent=1).encode())
     storage.write_bytes(storage.join(uri, "report.html"), render(page).encode())
     return result
-
-
-KEY = ("task", "doc_id")
 
 
 def _plain(found: Mapping[str, Any]) -> dict[str, dict[str, float]]:

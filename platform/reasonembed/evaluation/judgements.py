@@ -7,6 +7,7 @@ judgements, the corrected ones stand beside them, and the two are never mixed (M
 import pyarrow as pa
 
 from reasonembed import schemas
+from reasonembed.corpora.tables import texts_by_key
 
 
 def with_equal_texts(questions: pa.Table, corpus: pa.Table) -> tuple[pa.Table, int]:
@@ -14,8 +15,7 @@ def with_equal_texts(questions: pa.Table, corpus: pa.Table) -> tuple[pa.Table, i
 
     A copy takes the grade of the gold document it equals. Excluded documents stay excluded.
     """
-    keys = list(zip(corpus["task"].to_pylist(), corpus["doc_id"].to_pylist(), strict=True))
-    text_of = dict(zip(keys, corpus["text"].to_pylist(), strict=True))
+    text_of = texts_by_key(corpus)
     copies: dict[tuple[str, str], list[str]] = {}
     for (task, doc_id), text in text_of.items():
         copies.setdefault((task, text), []).append(doc_id)

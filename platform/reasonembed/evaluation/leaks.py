@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from reasonembed.corpora.tables import texts_by_key
 from reasonembed.ids import normalised_text
 from reasonembed.near_copies import NearCopies
 
@@ -68,8 +69,7 @@ def find_leaks(training: TrainingTexts, questions: pa.Table, corpus: pa.Table) -
         corpus: ``schemas.CORPUS`` of the benchmark.
     """
     asked = questions["query"].to_pylist()
-    keys = zip(corpus["task"].to_pylist(), corpus["doc_id"].to_pylist(), strict=True)
-    text_of = dict(zip(keys, corpus["text"].to_pylist(), strict=True))
+    text_of = texts_by_key(corpus)
     gold = list(
         dict.fromkeys(
             text_of[row["task"], doc_id]

@@ -7,6 +7,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from reasonembed.corpora.bright import ORIGINAL
+
 
 @dataclass(frozen=True)
 class Published:
@@ -21,7 +23,7 @@ class Published:
 def published_on(benchmark: str, tasks: Sequence[str], queries: str) -> Published | None:
     """The published systems of a benchmark's kind, if the tasks are its own and the queries are as theirs were."""
     kind = benchmark.partition(":")[0]
-    if queries != "original" or kind not in _all():
+    if queries != ORIGINAL or kind not in _all():
         return None
     found = Published(**_all()[kind])
     return found if set(tasks) <= set(found.systems[0]["tasks"]) else None

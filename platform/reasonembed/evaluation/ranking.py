@@ -12,6 +12,7 @@ from reasonembed.retrieval.bm25 import Weights
 from reasonembed.retrieval.collection import Collection
 from reasonembed.retrieval.ranking import top_k
 
+RANKING_FILE = "ranking.parquet"
 DEPTH = 1000
 QUERIES_AT_A_TIME = 64
 RRF_K = 60  # Cormack et al., SIGIR 2009

@@ -1,7 +1,7 @@
 """One task's documents as the stages search them: ids, texts, unit vectors, BM25."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -103,7 +103,16 @@ class Collection:
 
 
 def build_collections(corpus: pa.Table, embeddings: pa.Table | None = None) -> dict[str, Collection]:
-    """A collection per task, out of ``schemas.CORPUS`` and, for dense search, ``schemas.EMBEDDINGS`` of all of it.
+    """A collection per task, of all of them at once; see ``each_collection``."""
+    return dict(each_collection(corpus, embeddings))
+
+
+def each_collection(corpus: pa.Table, embeddings: pa.Table | None = None) -> Iterator[tuple[str, Collection]]:
+    """(task, its documents), one task after the other, so that the vectors of only one need be laid out for search.
+
+    Args:
+        corpus: ``schemas.CORPUS``.
+        embeddings: ``schemas.EMBEDDINGS`` of all of it, for dense search.
 
     Raises:
         UserError: an embedding is not made of finite numbers.
@@ -111,7 +120,6 @@ def build_collections(corpus: pa.Table, embeddings: pa.Table | None = None) -> d
     if embeddings is not None:
         matrix = vectors_of(embeddings)
         row_of = {text_id: row for row, text_id in enumerate(embeddings["text_id"].to_pylist())}
-    collections = {}
     for task in sorted(pc.unique(corpus["task"]).to_pylist()):
         rows = corpus.filter(pc.equal(corpus["task"], task))
         doc_ids = rows["doc_id"].to_pylist()
@@ -121,8 +129,7 @@ def build_collections(corpus: pa.Table, embeddings: pa.Table | None = None) -> d
             vectors = np.zeros((len(doc_ids), 0), np.float32)
         else:
             vectors = matrix[[row_of[text_id(text)] for text in full]]
-        collections[task] = Collection(doc_ids, full, vectors)
-    return collections
+        yield task, Collection(doc_ids, full, vectors)
 
 
 def vectors_of(embeddings: pa.Table) -> np.ndarray:
