@@ -1,5 +1,6 @@
 """Texts to vectors in training: passes over texts of like length, and GradCache for batches larger than memory."""
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,8 @@ import torch
 
 from reasonembed.embedder.batching import token_batches
 from reasonembed.redapter.gather import largest
+
+_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,11 @@ def split_further(passes: Sequence[Sequence[int]], lengths: Sequence[int], wante
 
 def embed(engine: Any, texts: Tower) -> torch.Tensor:
     """(texts, dim) float32 vectors in the order of the texts."""
-    parts = [_forward(engine, texts, number) for number in range(len(texts.passes))]
+    parts = []
+    for number in range(len(texts.passes)):
+        parts.append(_forward(engine, texts, number))
+        if not torch.is_grad_enabled():
+            _give_back_memory()
     order = torch.tensor([position for one in texts.passes for position in one], device=parts[0].device)
     return torch.cat(parts)[torch.argsort(order)]
 
@@ -65,6 +72,17 @@ def backward_again(engine: Any, texts: Tower, gradient: torch.Tensor) -> None:
     for number, positions in enumerate(texts.passes):
         vectors = _forward(engine, texts, number)
         engine.backward((vectors * gradient[list(positions)]).sum())
+        _give_back_memory()
+
+
+def _give_back_memory() -> None:
+    """Let the system have what a finished pass has freed.
+
+    The next pass has another shape and fits badly into the holes that this one leaves: over the hundreds of passes of a
+    large batch a process on a CPU would grow by as much as the model itself needs.
+    """
+    if _trim is not None:
+        _trim(0)
 
 
 def _forward(engine: Any, texts: Tower, number: int) -> torch.Tensor:
