@@ -2,6 +2,7 @@
 
 import tempfile
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from reasonembed.config import Index
 from reasonembed.distributed.session import run_all, run_remote
 from reasonembed.embedder.prompts import document_text
 from reasonembed.ids import text_id
+from reasonembed.retrieval.bm25 import Bm25
 from reasonembed.retrieval.collection import vectors_of
 from reasonembed.retrieval.faiss_index import (
+    BM25_FOLDER,
     DOCUMENTS,
     DOCUMENTS_FILE,
     INDEX_FILE,
@@ -46,11 +49,16 @@ class IndexJob:
         corpus = self.corpus.table(schemas.CORPUS)
         order = np.argsort(np.array(corpus["task"].to_pylist(), dtype=object), kind="stable")
         if shard is not None:
-            bounds = np.linspace(0, len(corpus), self.settings.shards + 1).round().astype(int)
+            bounds = self.bounds()
             order = order[bounds[shard] : bounds[shard + 1]]
         rows = corpus.take(order)
         texts = [document_text(a, b) for a, b in zip(rows["title"].to_pylist(), rows["text"].to_pylist(), strict=True)]
         return pa.table([rows["task"], rows["doc_id"], texts], schema=DOCUMENTS)
+
+    def bounds(self) -> list[int]:
+        """Where the shards begin, and where the last one ends."""
+        edges = np.linspace(0, self.corpus.figures["rows"], self.settings.shards + 1)
+        return [int(edge) for edge in edges.round()]
 
     def vectors(self, documents: pa.Table) -> np.ndarray:
         """(documents, dim) float32; of the embeddings one file is in memory at a time."""
@@ -72,13 +80,15 @@ def build_served_index(job: IndexJob) -> dict[str, Any]:
     if job.settings.shards > job.corpus.figures["rows"]:
         job = IndexJob(job.corpus, job.embeddings, job.settings.model_copy(update={"shards": 1}), job.seed, job.uri)
     shards = range(job.settings.shards)
-    missing = [shard for shard in shards if not storage.exists(_done(job, shard))]
+    missing = [shard for shard in shards if not storage.exists(_done(job, shard_folder(shard)))]
     run_all(_build_shard, [(job, shard) for shard in missing])
+    if job.settings.bm25 and not storage.exists(_done(job, BM25_FOLDER)):
+        run_remote(_weigh_words, job)
     return dict(run_remote(_measure, job))
 
 
-def _done(job: IndexJob, shard: int) -> str:
-    return storage.join(job.uri, SCRATCH, f"{shard_folder(shard)}.done")
+def _done(job: IndexJob, part: str) -> str:
+    return storage.join(job.uri, SCRATCH, f"{part}.done")
 
 
 def _build_shard(job: IndexJob, shard: int) -> None:
@@ -87,7 +97,17 @@ def _build_shard(job: IndexJob, shard: int) -> None:
         build_index(job.vectors(documents), job.settings, job.seed, Path(folder) / INDEX_FILE)
         storage.upload_tree(Path(folder), job.folder(shard))
     storage.write_table(documents, storage.join(job.folder(shard), DOCUMENTS_FILE))
-    storage.write_bytes(_done(job, shard), b"")
+    storage.write_bytes(_done(job, shard_folder(shard)), b"")
+
+
+def _weigh_words(job: IndexJob) -> None:
+    """BM25 of all documents, in parts that lie beside the shards: a word weighs the same in each."""
+    whole = Bm25(job.documents()["text"].to_pylist())
+    for shard, (start, end) in enumerate(pairwise(job.bounds())):
+        with tempfile.TemporaryDirectory(prefix="reasonembed-") as folder:
+            whole.save(Path(folder), start, end)
+            storage.upload_tree(Path(folder), storage.join(job.folder(shard), BM25_FOLDER))
+    storage.write_bytes(_done(job, BM25_FOLDER), b"")
 
 
 def _measure(job: IndexJob) -> dict[str, Any]:
@@ -109,8 +129,10 @@ def _measure(job: IndexJob) -> dict[str, Any]:
     names = [name for name in storage.list_files(job.uri) if name.endswith(INDEX_FILE)]
     return {
         "rows": len(index),
+        "tasks": pc.unique(documents["task"]).to_pylist(),
         "dimension": int(queries.shape[1]),
         "shards": job.settings.shards,
+        "shard_rows": [end - start for start, end in pairwise(job.bounds())],
         "bytes": sum(storage.size(storage.join(job.uri, name)) for name in names),
         f"recall@{NEIGHBOURS}": round(hits / max(1, total), 4),
     }

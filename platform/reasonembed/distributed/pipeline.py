@@ -17,10 +17,10 @@ class Pipeline(EvaluationStages):
 
     @cache  # noqa: B019
     def index(self) -> Artifact:
-        """The FAISS index of the corpus with the trained model; ``<run.root>/index/latest`` names the newest."""
-        corpus, model = self.corpus(), self.trained_model()
-        embeddings = self.encode(corpus, model)
+        """The FAISS index of the corpus by ``index.model``; ``<run.root>/index/latest`` names the newest."""
         settings, seed = self.config.index, self.config.run.seed
+        corpus, model = self.corpus(), self.model(settings.model)
+        embeddings = self.encode(corpus, model)
 
         def build(uri: str) -> dict[str, Any]:
             from reasonembed.distributed.indexing import IndexJob, build_served_index
@@ -28,7 +28,7 @@ class Pipeline(EvaluationStages):
             return build_served_index(IndexJob(corpus, embeddings, settings, seed, uri))
 
         section: dict[str, Any] = {
-            "index": settings.model_dump(),
+            "index": settings.model_dump(exclude={"model"}),
             "encode": self.config.encode.model_dump(),
             "model": model.place,
             "seed": seed,

@@ -25,7 +25,7 @@ VERSIONS = {
     "training_data": 1,
     "batches": 1,
     "train": 2,
-    "index": 2,
+    "index": 3,
     "rank": 1,
     "evaluate": 2,
 }

@@ -1,7 +1,7 @@
 """Rankings: for every question of a benchmark its documents, best first, without the excluded ones."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,12 +10,11 @@ import pyarrow.compute as pc
 from reasonembed import schemas
 from reasonembed.retrieval.bm25 import Weights
 from reasonembed.retrieval.collection import Collection
-from reasonembed.retrieval.ranking import top_k
+from reasonembed.retrieval.ranking import Fusion, fuse_found, top_k
 
 RANKING_FILE = "ranking.parquet"
 DEPTH = 1000
 QUERIES_AT_A_TIME = 64
-RRF_K = 60  # Cormack et al., SIGIR 2009
 
 Scorer = Callable[[Collection, Sequence[str]], np.ndarray]
 """(collection, query texts) to (queries, documents) scores."""
@@ -62,12 +61,9 @@ def bm25_scorer(weights: Weights) -> Scorer:
 
 
 def fuse_rankings(
-    rankings: Sequence[pa.Table], method: Literal["minmax", "rrf"], weights: Sequence[float], depth: int = DEPTH
+    rankings: Sequence[pa.Table], method: Fusion, weights: Sequence[float], depth: int = DEPTH
 ) -> pa.Table:
-    """One ranking of several, question by question.
-
-    ``minmax`` sums scores stretched to [0, 1] over each ranking, where a document that a ranking does not have gets its
-    worst, 0; ``rrf`` sums 1 / (60 + rank).
+    """One ranking of several, question by question, by ``retrieval.ranking.fuse_found``.
 
     Args:
         rankings: ``schemas.RANKING`` each.
@@ -75,24 +71,15 @@ def fuse_rankings(
         weights: of the rankings.
         depth: where the fused ranking is cut.
     """
-    fused: dict[tuple[str, str], dict[str, float]] = {}
-    for ranking, weight in zip(rankings, weights, strict=True):
+    nothing = (np.array([], dtype=object), np.zeros(0))
+    found: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
+    for number, ranking in enumerate(rankings):
         for key, rows in by_question(ranking):
-            scores = rows["score"].to_numpy()
-            if method == "rrf":
-                points = 1 / (RRF_K + rows["rank"].to_numpy())
-            else:
-                spread = float(scores.max() - scores.min())
-                points = (scores - scores.min()) / spread if spread else np.ones_like(scores)
-            found = fused.setdefault(key, {})
-            for doc_id, value in zip(rows["doc_id"].to_pylist(), points.tolist(), strict=True):
-                found[doc_id] = found.get(doc_id, 0.0) + weight * value
+            doc_ids = np.array(rows["doc_id"].to_pylist(), dtype=object)
+            found.setdefault(key, [nothing] * len(rankings))[number] = (doc_ids, rows["score"].to_numpy())
     tables = [schemas.RANKING.empty_table()]
-    for (task, query_id), found in fused.items():
-        doc_ids, scores = np.array(list(found), dtype=object), np.array(list(found.values()))
-        # Ties go to the document that the first of the rankings has first.
-        best = top_k(scores, depth)
-        tables.append(_ranked(task, query_id, doc_ids[best], scores[best]))
+    for (task, query_id), of_systems in found.items():
+        tables.append(_ranked(task, query_id, *fuse_found(of_systems, method, weights, depth)))
     return pa.concat_tables(tables).combine_chunks()
 
 

@@ -13,9 +13,11 @@ Two ways to weigh a query's words:
   queries are as long as documents), which on some of its tasks doubles the score: compare like with like.
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import bm25s
@@ -23,6 +25,7 @@ import numpy as np
 import Stemmer
 
 K1, B = 0.9, 0.4
+WEIGHTS, DOCUMENTS, STARTS, WORDS = "weights.npy", "documents.npy", "starts.npy", "words.json"
 Analysis = Literal["lucene", "pieces"]
 Weights = Literal["count", "bm25"]
 
@@ -69,6 +72,7 @@ class Bm25:
         self._size = len(tokens)
         self._mean_length = sum(map(len, tokens)) / max(1, self._size)
         self._vocabulary: dict[str, int] = {}
+        self._weights, self._documents, self._starts = np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(1, int)
         if any(tokens):
             model = bm25s.BM25(k1=K1, b=B, method="lucene")
             model.index(tokens, show_progress=False)
@@ -88,6 +92,27 @@ class Bm25:
                 weight = 1.0 if weights == "count" else self._weight(number, counts[token], len(tokens))
                 scores[self._documents[here]] += weight * self._weights[here]
         return scores
+
+    def save(self, folder: Path, start: int, end: int) -> None:
+        """Write what ``load`` reads: the documents from ``start`` up to ``end``, weighed as parts of the whole."""
+        folder.mkdir(parents=True, exist_ok=True)
+        here = (self._documents >= start) & (self._documents < end)
+        np.save(folder / WEIGHTS, self._weights[here])
+        np.save(folder / DOCUMENTS, (self._documents[here] - start).astype(np.int32))
+        np.save(folder / STARTS, np.concatenate([[0], np.cumsum(here)])[self._starts])
+        vocabulary = {word: int(number) for word, number in self._vocabulary.items()}
+        (folder / WORDS).write_text(json.dumps({"documents": end - start, "words": vocabulary}, ensure_ascii=False))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Bm25":
+        """A part that ``save`` wrote, memory-mapped. It knows no weights of a query's words but ``count``."""
+        part = cls([])
+        told = json.loads((folder / WORDS).read_text())
+        part._size, part._vocabulary = told["documents"], told["words"]
+        part._weights, part._documents, part._starts = (
+            np.load(folder / name, mmap_mode="r") for name in (WEIGHTS, DOCUMENTS, STARTS)
+        )
+        return part
 
     def _weight(self, token: int, count: int, length: int) -> float:
         """BM25 weight of a token in a query of so many tokens, Lucene's form."""

@@ -14,7 +14,7 @@ from reasonembed.config import Index
 from reasonembed.errors import UserError
 
 DOCUMENTS = pa.schema([("task", pa.string()), ("doc_id", pa.string()), ("text", pa.string())])
-INDEX_FILE, DOCUMENTS_FILE = "index.faiss", "documents.parquet"
+INDEX_FILE, DOCUMENTS_FILE, BM25_FOLDER = "index.faiss", "documents.parquet", "bm25"
 # FAISS asks for so many vectors to learn a centroid from; codes of eight bits have 256 of them.
 POINTS_PER_CENTROID, CODES = 39, 256
 FEW = 10_000
@@ -84,7 +84,7 @@ class ShardedIndex:
         Args:
             queries: (queries, dim) float32 unit vectors.
             k: how many.
-            allowed: positions that may be found; all when left out.
+            allowed: (documents,) True for those that may be found; all when left out.
         """
         queries = np.ascontiguousarray(queries, np.float32)
         found = [self._search(number, queries, min(k, len(self)), allowed) for number in range(len(self._shards))]
@@ -98,15 +98,15 @@ class ShardedIndex:
         self, number: int, queries: np.ndarray, k: int, allowed: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         shard, start, end = self._shards[number], self._starts[number], self._starts[number + 1]
-        here = None if allowed is None else allowed[(allowed >= start) & (allowed < end)] - start
-        if here is not None and self._settings.kind == "hnsw" and len(here) <= max(FEW, shard.ntotal // 10):
-            scores, positions = _among(shard, queries, k, here)
+        here = None if allowed is None else allowed[start:end]
+        if here is not None and self._settings.kind == "hnsw" and here.sum() <= max(FEW, shard.ntotal // 10):
+            scores, positions = _among(shard, queries, k, np.flatnonzero(here))
         else:
             scores, positions = shard.search(queries, k, params=self._parameters(here))
         return scores, np.where(positions < 0, -1, positions + start)
 
     def _parameters(self, allowed: np.ndarray | None) -> Any:
-        options = {} if allowed is None else {"sel": faiss.IDSelectorBatch(allowed.astype(np.int64))}
+        options = {} if allowed is None else {"sel": faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))}  # type: ignore[arg-type, call-arg]
         if self._settings.kind in ("ivf", "ivf-pq"):
             return faiss.SearchParametersIVF(nprobe=self._settings.probes, **options)  # type: ignore[call-arg]
         if self._settings.kind == "hnsw":

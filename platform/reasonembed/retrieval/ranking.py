@@ -1,6 +1,12 @@
 """Scores to rankings: fusion of lexical and dense scores, and a top-k that breaks ties the same way everywhere."""
 
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
+
+RRF_K = 60  # Cormack et al., SIGIR 2009
+Fusion = Literal["minmax", "rrf"]
 
 
 def min_max(scores: np.ndarray) -> np.ndarray:
@@ -38,3 +44,33 @@ def top_k(scores: np.ndarray, k: int, excluded: np.ndarray | None = None) -> np.
     order = contestants[np.argsort(-scores[contestants], kind="stable")][:k]
     best: np.ndarray = order[np.isfinite(scores[order])]
     return best
+
+
+def fuse_found(
+    found: Sequence[tuple[np.ndarray, np.ndarray]], method: Fusion, weights: Sequence[float], k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What several systems found for one query as one ranking: its k best ids and their scores.
+
+    ``minmax`` sums scores stretched to [0, 1] over each system's finds, where a document that it did not find gets its
+    worst, 0; ``rrf`` sums 1 / (60 + rank). Ties go to the document that the first of the systems has first.
+
+    Args:
+        found: (ids, scores) of each system, best first.
+        method: of fusion.
+        weights: of the systems.
+        k: how many.
+    """
+    fused: dict[object, float] = {}
+    for (ids, scores), weight in zip(found, weights, strict=True):
+        if not len(ids):
+            continue
+        if method == "rrf":
+            points = 1 / (RRF_K + np.arange(1, len(ids) + 1))
+        else:
+            spread = float(scores.max() - scores.min())
+            points = (scores - scores.min()) / spread if spread else np.ones_like(scores)
+        for name, value in zip(ids.tolist(), points.tolist(), strict=True):
+            fused[name] = fused.get(name, 0.0) + weight * value
+    names, values = np.array(list(fused), dtype=found[0][0].dtype), np.array(list(fused.values()))
+    best = top_k(values, k)
+    return names[best], values[best]
