@@ -60,7 +60,7 @@ TRAIN = {
     "temperature": 0.05,
     "infonce_weight": 1.0,
     "soft_target_weight": 0.0,
-    "dev_queries": 48,
+    "dev_queries": 12,
 }
 
 

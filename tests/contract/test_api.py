@@ -1,73 +1,250 @@
+"""What programs rely on that ask over HTTP: paths, fields, codes, limits. Model and index are stand-ins."""
+
+import asyncio
+import base64
+import json
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from reasonembed.serving.api import MAX_CHARS, MAX_QUERIES, create_app
+from reasonembed.artifacts import Artifact
+from reasonembed.config import Encode, Serve
+from reasonembed.serving.api import MAX_CHARS, create_app
+from reasonembed.serving.encoders import ServedModel
+from reasonembed.serving.keys import Keys
+from reasonembed.serving.live import Version
+from reasonembed.serving.service import Service
+
+DOCUMENTS = [
+    {"doc_id": "d0", "task": "a", "text": "zero"},
+    {"doc_id": "d1", "task": "a", "text": "one"},
+    {"doc_id": "d2", "task": "b", "text": "two"},
+]
+RECORD = {
+    "stage": "index",
+    "fingerprint": "v1",
+    "finished": "2026-11-21T10:00:00Z",
+    "figures": {"rows": 3, "dimension": 4, "tasks": ["a", "b"]},
+    "config": {"index": {"kind": "flat"}},
+    "inputs": {},
+}
+VERSION = Version("index/v1", Artifact("index/v1", RECORD), ServedModel("org/fake", "m", Encode()), (2, 4))
+KEY = "a-key-of-somebody-01"
 
 
-class Fake:
+class FakeStore:
     def __init__(self):
         self.asked = []
 
-    def describe(self):
-        return {"id": "fake", "index": "v1", "documents": 2, "tasks": ["a", "b"]}
+    async def dense(self, uri, vectors, k, within):
+        self.asked.append((k, within.task, within.exclude_ids))
+        return [(np.array([1, 2, 0])[:k], np.array([0.9, 0.5, 0.1])[:k]) for _ in vectors]
 
-    async def encode(self, texts):
-        return [[float(len(text)), 0.0] for text in texts]
+    async def lexical(self, uri, query, k, within):
+        return np.array([2])[:k], np.array([7.0])[:k]
 
-    async def search(self, query, instruction, top_k, task, exclude_ids):
-        self.asked.append((query, instruction, top_k, task, list(exclude_ids)))
-        return [{"doc_id": "d1", "task": "a", "score": 0.5, "text": "one"}][:top_k]
+    async def documents(self, uri, positions):
+        return {position: DOCUMENTS[position] for position in positions}
+
+
+async def encode(uri, texts, prompt, instruction):
+    if "slow" in texts:
+        await asyncio.sleep(5)
+    return np.array([[len(text), 0, 0, 1] for text in texts], np.float32), sum(len(text.split()) for text in texts)
+
+
+class Endpoint:
+    def __init__(self, keys=None, **settings):
+        self.settings = Serve(**settings)
+        self.store, self.seen = FakeStore(), []
+        self.service = Service(encode, self.store, self.settings)
+        self.service.live.version = VERSION
+        app = create_app(self.service, self.settings, Keys(keys or {}), self.seen.append)
+        self.http = TestClient(app, client=("127.0.0.1", 5000))
+
+    def post(self, path, body, **headers):
+        return self.http.post(path, json=body, headers=headers)
 
 
 @pytest.fixture
-def backend():
-    return Fake()
+def endpoint():
+    return Endpoint()
 
 
-@pytest.fixture
-def client(backend):
-    return TestClient(create_app(backend))
-
-
-def test_search_one_and_many(client, backend):
-    one = client.post("/v1/search", json={"query": "what", "top_k": 3, "task": "a", "exclude_ids": ["x"]}).json()
-    assert one["model"] == "fake"
-    assert one["index"] == "v1"
-    assert one["results"] == [{"query": "what", "hits": [{"doc_id": "d1", "task": "a", "score": 0.5, "text": "one"}]}]
-    assert backend.asked == [("what", "", 3, "a", ["x"])]
-    many = client.post("/v1/search", json={"query": ["a", "b"], "return_text": False}).json()
+def test_search_one_and_many(endpoint):
+    body = {"query": "what", "top_k": 2, "task": "a", "exclude_ids": ["x"]}
+    one = endpoint.post("/v1/search", body).json()
+    assert (one["model"], one["index"]) == ("org/fake", "v1")
+    assert one["results"] == [
+        {"query": "what", "hits": [{**DOCUMENTS[1], "score": 0.9}, {**DOCUMENTS[2], "score": 0.5}]}
+    ]
+    assert endpoint.store.asked == [(2, "a", ("x",))]
+    many = endpoint.post("/v1/search", {"query": ["a", "b"], "return_text": False}).json()
     assert [r["query"] for r in many["results"]] == ["a", "b"]
     assert "text" not in many["results"][0]["hits"][0]
 
 
-def test_embeddings_in_openais_shape(client):
-    body = client.post("/v1/embeddings", json={"input": ["xx", "x"], "model": "any"}).json()
-    assert [d["embedding"] for d in body["data"]] == [[2.0, 0.0], [1.0, 0.0]]
+def test_search_by_words_and_by_both(endpoint):
+    found = {
+        mode: [
+            hit["doc_id"]
+            for hit in endpoint.post("/v1/search", {"query": "q", "mode": mode}).json()["results"][0]["hits"]
+        ]
+        for mode in ("bm25", "dense", "hybrid")
+    }
+    # Both halves count alike: d1 is the first of the one, d2 of the other and half way down in the first.
+    assert found == {"bm25": ["d2"], "dense": ["d1", "d2", "d0"], "hybrid": ["d2", "d1", "d0"]}
+
+
+def test_embeddings_in_openais_shape(endpoint):
+    body = endpoint.post("/v1/embeddings", {"input": ["xx", "x y"], "model": "org/fake"}).json()
+    assert [d["embedding"] for d in body["data"]] == [[2, 0, 0, 1], [3, 0, 0, 1]]
     assert [d["index"] for d in body["data"]] == [0, 1]
+    assert body["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
+    coded = endpoint.post("/v1/embeddings", {"input": "xx", "encoding_format": "base64"}).json()
+    assert np.frombuffer(base64.b64decode(coded["data"][0]["embedding"]), "<f4").tolist() == [2, 0, 0, 1]
+    short = endpoint.post("/v1/embeddings", {"input": "xx", "dimensions": 2}).json()
+    assert short["data"][0]["embedding"] == [1, 0]
 
 
-def test_health(client):
-    assert client.get("/healthz").json() == {"status": "ok"}
-    assert client.get("/readyz").json()["index"] == "v1"
-    assert client.get("/v1/models").json()["data"][0]["id"] == "fake"
-    assert "/v1/search" in client.get("/openapi.json").json()["paths"]
+def test_about(endpoint):
+    assert endpoint.http.get("/healthz").json() == {"status": "ok"}
+    assert endpoint.http.get("/readyz").json()["index"] == "v1"
+    model = endpoint.http.get("/v1/models").json()["data"][0]
+    assert (model["id"], model["documents"], model["dimensions"], model["tasks"]) == ("org/fake", 3, [2, 4], ["a", "b"])
+    assert set(endpoint.http.get("/openapi.json").json()["paths"]) >= {"/v1/search", "/v1/embeddings", "/v1/models"}
+    endpoint.service.live.version = None
+    assert endpoint.http.get("/healthz").status_code == 200
+    assert endpoint.http.get("/readyz").status_code == 503
+    refused = endpoint.post("/v1/search", {"query": "x"})
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "code"),
+    ("path", "body", "status", "code"),
     [
-        ({}, 422, "invalid_request"),
-        ({"query": "x", "topk": 3}, 422, "invalid_request"),
-        ({"query": "x", "top_k": 0}, 422, "invalid_request"),
-        ({"query": " "}, 422, "invalid_request"),
-        ({"query": []}, 422, "invalid_request"),
-        ({"query": ["x"] * (MAX_QUERIES + 1)}, 422, "invalid_request"),
-        ({"query": "x" * (MAX_CHARS + 1)}, 413, "too_long"),
-        ({"query": "x", "task": "c"}, 404, "unknown_task"),
+        ("search", {}, 422, "invalid_request"),
+        ("search", {"query": "x", "topk": 3}, 422, "invalid_request"),
+        ("search", {"query": "x", "top_k": 0}, 422, "invalid_request"),
+        ("search", {"query": "x", "mode": "sparse"}, 422, "invalid_request"),
+        ("search", {"query": " "}, 422, "invalid_request"),
+        ("search", {"query": []}, 422, "invalid_request"),
+        ("search", {"query": ["x"] * 9}, 422, "invalid_request"),
+        ("search", {"query": "x" * (MAX_CHARS + 1)}, 413, "too_long"),
+        ("search", {"query": "x", "task": "c"}, 404, "unknown_task"),
+        ("embeddings", {"input": "x", "model": "gpt"}, 404, "model_not_found"),
+        ("embeddings", {"input": "x", "dimensions": 3}, 422, "invalid_request"),
+        ("embeddings", {"input": [[1, 2]]}, 422, "invalid_request"),
+        ("nothing", {}, 404, "not_found"),
     ],
 )
-def test_errors_are_json_with_a_code(client, body, status, code):
-    answer = client.post("/v1/search", json=body)
+def test_errors_are_json_with_a_code(path, body, status, code):
+    endpoint = Endpoint(texts=8)
+    answer = endpoint.post(f"/v1/{path}", body)
     assert answer.status_code == status
-    assert answer.json()["error"]["code"] == code
-    assert answer.json()["error"]["message"]
+    error = answer.json()["error"]
+    assert error["code"] == code
+    assert error["message"]
+    assert error["type"] == "invalid_request_error"
+    assert endpoint.seen[-1].code == code
+
+
+def test_what_is_no_json_and_half_characters(endpoint):
+    for body in (b"{", b"", b"\xff\xfe", b"[1]", json.dumps({"query": "\ud800"}).encode()):
+        answer = endpoint.http.post("/v1/search", content=body, headers={"content-type": "application/json"})
+        assert answer.status_code == 422, body
+    assert endpoint.http.get("/v1/search").status_code == 405
+
+
+def test_too_large_a_body_is_refused_told_or_not():
+    endpoint = Endpoint(body_bytes=1024)
+    assert endpoint.post("/v1/search", {"query": "x" * 2000}).status_code == 413
+    streamed = endpoint.http.post("/v1/search", content=(b"x" * 100 for _ in range(20)))
+    assert (streamed.status_code, streamed.json()["error"]["code"]) == (413, "too_large")
+
+
+def test_late_answers_and_slow_requests():
+    endpoint = Endpoint(timeout_seconds=0.3)
+    late = endpoint.post("/v1/search", {"query": "slow"})
+    assert (late.status_code, late.json()["error"]["code"], late.headers["retry-after"]) == (503, "timeout", "1")
+
+    async def never_ends():
+        sent = []
+        scope = {"type": "http", "method": "POST", "path": "/v1/search", "headers": [], "client": ("::1", 1)}
+
+        async def receive():
+            if sent:
+                await asyncio.sleep(5)
+            sent.append(1)
+            return {"type": "http.request", "body": b"{", "more_body": True}
+
+        answer = []
+
+        async def send(message):
+            answer.append(message)
+
+        await endpoint.http.app(scope, receive, send)
+        return answer[0]["status"], json.loads(answer[1]["body"])["error"]["code"]
+
+    assert asyncio.run(never_ends()) == (408, "slow_request")
+
+
+def test_too_many_texts_at_once_are_refused_and_told_when_to_come_again():
+    endpoint = Endpoint(waiting=2)
+    assert endpoint.post("/v1/embeddings", {"input": ["a", "b", "c"]}).status_code == 200
+    endpoint.service.waiting = 1
+    refused = endpoint.post("/v1/embeddings", {"input": ["a", "b"]})
+    assert (refused.status_code, refused.json()["error"]["code"], refused.headers["retry-after"]) == (
+        503,
+        "overloaded",
+        "1",
+    )
+    assert endpoint.service.waiting == 1
+
+
+def test_keys():
+    endpoint = Endpoint(keys={"ann": KEY, "bob": "another-key-of-bob"}, requests_per_minute=2)
+    body = {"query": "x"}
+    for wrong in ({}, {"authorization": "Bearer nobody"}, {"authorization": KEY}, {"authorization": "Basic " + KEY}):
+        answer = endpoint.post("/v1/search", body, **wrong)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
+        assert answer.headers["www-authenticate"] == "Bearer"
+    assert endpoint.http.get("/readyz").status_code == 200
+    of_ann = [endpoint.post("/v1/search", body, authorization=f"Bearer {KEY}") for _ in range(3)]
+    assert [answer.status_code for answer in of_ann] == [200, 200, 429]
+    assert 1 <= int(of_ann[2].headers["retry-after"]) <= 30
+    assert endpoint.post("/v1/search", body, authorization="Bearer another-key-of-bob").status_code == 200
+    assert [seen.key for seen in endpoint.seen[-4:]] == ["ann", "ann", "ann", "bob"]
+
+
+def test_without_keys_only_this_machine_is_answered(endpoint):
+    app = endpoint.http.app
+    for elsewhere in ("10.0.0.7", "2001:db8::1", "somewhere"):
+        answer = TestClient(app, client=(elsewhere, 1)).post("/v1/search", json={"query": "x"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "no_keys")
+    assert TestClient(app, client=("::1", 1)).post("/v1/search", json={"query": "x"}).status_code == 200
+
+
+@pytest.mark.parametrize("log_queries", [False, True])
+def test_what_is_written_down_of_a_request(log_queries):
+    endpoint = Endpoint(log_queries=log_queries)
+    answer = endpoint.post("/v1/search", {"query": "a secret matter"}, **{"x-request-id": "mine-1"})
+    seen = endpoint.seen[-1]
+    assert (seen.request_id, seen.status, seen.path) == ("mine-1", 200, "/v1/search")
+    assert seen.details["index"] == answer.json()["index"]
+    assert seen.details["tokens"] == 3
+    assert ("a secret matter" in str(seen)) is log_queries
+    made = endpoint.post("/v1/search", {"query": "x"}, **{"x-request-id": "two\nlines"}).headers["x-request-id"]
+    assert made == endpoint.seen[-1].request_id != "two\nlines"
+
+
+def test_a_request_ends_with_the_version_it_began_with(endpoint):
+    async def change(uri, texts, prompt, instruction):
+        endpoint.service.live.version = replace(VERSION, index=Artifact("v2", {**RECORD, "fingerprint": "v2"}))
+        return await encode(uri, texts, prompt, instruction)
+
+    endpoint.service._encode = change
+    assert endpoint.post("/v1/search", {"query": "x"}).json()["index"] == "v1"
+    assert endpoint.post("/v1/search", {"query": "x"}).json()["index"] == "v2"

@@ -20,11 +20,10 @@ TEXTS = ["The river and the rain", "ice", "A bell makes a song when the echo com
 VLLM = """
 import json, os, sys
 os.environ |= {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_LOGGING_LEVEL": "ERROR"}
-from vllm import LLM
-engine = LLM(sys.argv[1], runner="pooling", convert="embed", dtype="float32", enforce_eager=True, max_model_len=256,
-             kv_cache_memory_bytes=64 << 20, block_size=32)
-vectors = [output.outputs.embedding for output in engine.embed(json.loads(sys.argv[2]), use_tqdm=False)]
-print(json.dumps(vectors), flush=True)
+from reasonembed.config import Encode, Serve
+from reasonembed.serving.encoders import ServedModel, VllmEncoder
+encoder = VllmEncoder(ServedModel(sys.argv[1], "", Encode(max_tokens=256)), Serve())
+print(json.dumps(encoder.encode(encoder.tokenize(json.loads(sys.argv[2]))).tolist()), flush=True)
 os._exit(0)
 """
 
@@ -43,6 +42,7 @@ def exported(place, folder, lora, seed=0, **encode):
 
 
 def through_vllm(folder):
+    """As the endpoint does with ``serve.engine: vllm``."""
     done = subprocess.run(
         [sys.executable, "-c", VLLM, str(folder), json.dumps(TEXTS)],
         capture_output=True,

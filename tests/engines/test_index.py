@@ -1,6 +1,8 @@
 """Indexes of the pipeline's corpus: built in shards over Ray, named by a pointer, searched as the endpoint does."""
 
+import asyncio
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +12,10 @@ from reasonembed import artifacts
 from reasonembed.config import load_config
 from reasonembed.distributed import indexing
 from reasonembed.distributed.pipeline import Pipeline
-from reasonembed.serving.searcher import Searcher
+from reasonembed.embedder.model import Embedder
+from reasonembed.errors import UserError
+from reasonembed.serving.index_part import IndexPart, Within
+from reasonembed.serving.store import PartStore, SpreadStore
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +27,27 @@ def build(finished):
     ray.shutdown()
 
 
-def hits(artifact, *arguments):
-    searcher = Searcher(artifact.uri)
-    vectors = searcher.encode(["ice and snow", "which page speaks of a bell?", "rain"])
-    return [[(hit.doc_id, hit.task, hit.text) for hit in row] for row in searcher.search(vectors, *arguments)]
+def encoded(artifact, texts):
+    return Embedder.load(artifact.record["config"]["model"]).encode(texts, 32)
+
+
+QUERIES = ["ice and snow", "which page speaks of a bell?", "rain"]
+
+
+def hits(artifact, parts, k, within=Within()):  # noqa: B008
+    """As the endpoint finds them, of an index in one process or dealt out to several."""
+    store = SpreadStore([PartStore(number, parts) for number in range(parts)])
+
+    async def search():
+        found = await store.dense(artifact.uri, encoded(artifact, QUERIES), k, within)
+        found += [await store.lexical(artifact.uri, query, k, within) for query in QUERIES]
+        documents = [await store.documents(artifact.uri, positions.tolist()) for positions, _ in found]
+        return [
+            [tuple(of[p].values()) for p in positions.tolist()]
+            for (positions, _), of in zip(found, documents, strict=True)
+        ]
+
+    return asyncio.run(search())
 
 
 def test_the_pipelines_index_says_how_well_it_finds_and_is_the_latest(finished, build):
@@ -40,13 +62,35 @@ def test_the_pipelines_index_says_how_well_it_finds_and_is_the_latest(finished, 
     assert build().uri == artifact.uri
 
 
-def test_two_shards_return_what_one_returns(finished, build):
+def test_shards_return_what_one_returns_in_one_process_or_several(finished, build):
     one, three = build(), build("index.shards=3")
     assert three.figures["shards"] == 3
     assert three.figures["recall@10"] == 1
     assert len(three.parquet("shard-")) == 3
-    for arguments in ((10,), (70,), (5, "nature"), (5, None, ["physics/cold 0", "nature/sound 1"])):
-        assert hits(three, *arguments) == hits(one, *arguments)
+    few = Within(None, ("physics/cold 0", "nature/sound 1"))
+    for arguments in ((10,), (70,), (5, Within("nature")), (5, few), (5, Within("nothing"))):
+        expected = hits(one, 1, *arguments)
+        assert any(expected) == (arguments[-1] != Within("nothing"))
+        for parts in (1, 2, 3):
+            assert hits(three, parts, *arguments) == expected
+    with pytest.raises(UserError, match=r"has 1 shards, which cannot be dealt out to 2 parts"):
+        IndexPart(one, 0, 2)
+
+
+def test_an_index_without_words_says_so(finished, build):
+    silent = IndexPart(build("index.bm25=false"))
+    assert len(silent) == 64
+    with pytest.raises(UserError, match=r"built with index\.bm25=false"):
+        silent.lexical("rain", 3)
+
+
+def test_a_damaged_file_is_noticed_before_it_answers(finished, build, tmp_path):
+    place = tmp_path / "index"
+    shutil.copytree(build().uri, place)
+    file = place / "shard-00000" / "index.faiss"
+    file.write_bytes(file.read_bytes()[:-4] + b"\0\1\2\3")
+    with pytest.raises(UserError, match=r"shard-00000/index\.faiss is not what its record says"):
+        IndexPart(artifacts.load(str(place)))
 
 
 def test_an_interrupted_build_does_not_build_finished_shards_again(finished, build, monkeypatch):
@@ -73,8 +117,7 @@ def test_vectors_of_a_shard_are_those_of_its_documents(finished, build):
         index.input("corpus"), index.input("embeddings"), load_config(finished.config).index, 42, index.uri
     )
     documents = job.documents()
-    searcher = Searcher(index.uri)
     vectors = job.vectors(documents)
-    expected = searcher.encode(documents["text"].to_pylist())
+    expected = encoded(index, documents["text"].to_pylist())
     assert np.abs(vectors - expected).max() < 1e-5
     assert documents["task"].to_pylist() == sorted(documents["task"].to_pylist())

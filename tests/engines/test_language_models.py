@@ -21,7 +21,7 @@ import pytest
 import requests
 from aiohttp import ClientSession, web
 from parts import write_bright, write_config
-from test_pipeline import free_port
+from processes import free_port
 
 from reasonembed import artifacts, schemas
 

@@ -3,15 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pyarrow.dataset
 import pytest
-import requests
 from parts import write_config
+from processes import start_job, wait_for
 from sentence_transformers import SentenceTransformer
 
 from reasonembed import artifacts, schemas
@@ -132,25 +130,8 @@ def test_other_settings_reuse_what_they_share(finished, run_job):
     assert scores == finished.summary["systems"]["bm25"]
 
 
-def wait_for(condition, process, seconds=600):
-    end = time.time() + seconds
-    while time.time() < end:
-        if condition():
-            return
-        assert process.poll() is None, "the job ended before it could be interrupted"
-        time.sleep(0.05)
-    pytest.fail("the job never came so far")
-
-
-def interrupted(config, repository, condition, sent):
-    process = subprocess.Popen(
-        [sys.executable, "jobs/pipeline.py", str(config)],
-        cwd=repository,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def interrupted(config, condition, sent):
+    process = start_job("pipeline", config)
     wait_for(condition, process)
     # To the whole group, as a terminal does for Ctrl-C.
     os.killpg(process.pid, sent)
@@ -163,7 +144,7 @@ def test_interrupted_the_result_is_the_same(finished, tmp_path, tiny_corpus, tin
     root = tmp_path / "runs"
     config = write_config(tmp_path / "config.yaml", str(root), tiny_corpus, tiny_model)
 
-    code, log = interrupted(config, repository, lambda: any(root.glob("encode/*/.work/checkpoint-0/*")), signal.SIGINT)
+    code, log = interrupted(config, lambda: any(root.glob("encode/*/.work/checkpoint-0/*")), signal.SIGINT)
     assert code == 130, log
     assert "the same command goes on from here" in log
     assert "Traceback" not in log
@@ -176,50 +157,3 @@ def test_interrupted_the_result_is_the_same(finished, tmp_path, tiny_corpus, tin
         json.loads(Path(s["artifacts"]["train"], "history.json").read_text()) for s in (finished.summary, summary)
     )
     assert first == second
-
-
-def test_search_over_http(finished, tmp_path, repository):
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "jobs/serve.py", str(finished.config), f"serve.port={port}"],
-        cwd=repository,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(lambda: answers(f"{url}/readyz"), process, 300)
-        body = {"query": "The river and the rain make a flood", "top_k": 3, "task": "nature"}
-        hits = requests.post(f"{url}/v1/search", json=body, timeout=10).json()["results"][0]["hits"]
-        assert len(hits) == 3
-        assert {h["task"] for h in hits} == {"nature"}
-        assert [h["score"] for h in hits] == sorted((h["score"] for h in hits), reverse=True)
-        excluded = {**body, "exclude_ids": [hits[0]["doc_id"]]}
-        assert requests.post(f"{url}/v1/search", json=excluded, timeout=10).json()["results"][0]["hits"][0] == hits[1]
-        vectors = requests.post(f"{url}/v1/embeddings", json={"input": ["ice", "a bell"]}, timeout=10).json()
-        theirs = SentenceTransformer(str(Path(finished.summary["artifacts"]["train"], "model")), device="cpu").encode(
-            ["ice", "a bell"]
-        )
-        assert [d["embedding"] for d in vectors["data"]] == [pytest.approx(v, abs=1e-5) for v in theirs.tolist()]
-        assert requests.post(f"{url}/v1/search", json={"query": ""}, timeout=10).status_code == 422
-    finally:
-        os.killpg(process.pid, signal.SIGINT)
-        _, log = process.communicate(timeout=60)
-    assert "Traceback" not in log, log
-
-
-def free_port():
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def answers(url):
-    try:
-        return requests.get(url, timeout=2).status_code == 200
-    except requests.RequestException:
-        return False

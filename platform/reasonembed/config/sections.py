@@ -82,6 +82,8 @@ class Encode(Section):
 class Index(Section):
     """The FAISS index that is served; inner product of unit vectors."""
 
+    model: str = "trained"
+    """``trained``, ``base``, a folder or a hub id."""
     kind: Literal["flat", "ivf", "hnsw", "ivf-pq"] = "flat"
     """``flat`` is exact: it compares a query with every document. ``ivf`` looks into the nearest of many lists,
     ``hnsw`` walks a graph; ``ivf-pq`` keeps ``pq_bytes`` of a vector, for corpora that are larger than memory."""
@@ -101,6 +103,8 @@ class Index(Section):
     """Bytes of a compressed vector; the largest number below that divides the dimension is taken."""
     training_vectors: int = Field(200_000, ge=256)
     """Documents that lists and codes are learnt from."""
+    bm25: bool = True
+    """Keep BM25 weights beside the vectors, for searches by words and for hybrid ones."""
     recall_sample: int = Field(500, ge=1)
     """Documents whose ten nearest are looked up, to say how many of the true ones the index finds."""
 
@@ -181,10 +185,45 @@ class Plan(Section):
 
 
 class Serve(Section):
-    """The search endpoint."""
+    """The endpoint. Limits are those of one gateway; with several gateways the endpoint takes as many times more."""
 
     host: str = "127.0.0.1"
+    """Any other than this machine's own address needs keys."""
     port: int = Field(8000, ge=1, le=65535)
+    index: str | None = None
+    """Folder of a finished index. When left out, what ``<run.root>/index/latest`` names, now and after it changes."""
+    poll_seconds: float = Field(5, gt=0)
+    """How often ``latest`` is looked at."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What runs the model."""
+    use_gpu: bool = False
+    """For the model."""
+    gpu_memory: float = Field(0.9, gt=0, le=1)
+    """Share of a GPU's memory for ``engine: vllm``."""
+    encoders: int = Field(1, ge=1)
+    """Replicas of the model."""
+    gateways: int = Field(1, ge=1)
+    """Replicas of what answers HTTP; each holds the index, unless ``search_shards`` do."""
+    search_shards: int = Field(0, ge=0)
+    """Deployments that share the index between them; at most as many as it has shards. 0: the gateways hold it."""
+    batch_tokens: int = Field(4096, ge=8)
+    """Tokens that are encoded together at most, of however many requests."""
+    keys_file: str | None = None
+    """A file with a ``name: key`` on each line; ``SERVE_API_KEYS`` holds such lines otherwise."""
+    requests_per_minute: int = Field(0, ge=0)
+    """Of one key; 0: no limit."""
+    body_bytes: int = Field(4 << 20, ge=1024)
+    """Larger requests are refused."""
+    texts: int = Field(256, ge=1)
+    """Of one request."""
+    tokens: int = Field(65_536, ge=8)
+    """Of one request, after each text was cut at the model's limit."""
+    waiting: int = Field(512, ge=1)
+    """Texts that wait or are being encoded; when there are more, requests are refused until there are fewer."""
+    timeout_seconds: float = Field(30, gt=0)
+    """A request that is not answered by then is refused."""
+    log_queries: bool = False
+    """Write what people ask into the log."""
 
 
 class Config(Section):

@@ -1,119 +1,266 @@
-"""Ray Serve around the API: one deployment that encodes in batches and searches."""
+"""Ray Serve around the endpoint: gateways that answer HTTP, encoders that run the model, shards that hold the index."""
 
 import asyncio
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 from ray import serve
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import BackPressureError
+from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import LoggingConfig
 
 from reasonembed import artifacts, storage
-from reasonembed.config import Config
+from reasonembed.config import Config, Serve
+from reasonembed.distributed.lineage import training_of
+from reasonembed.distributed.serving_metrics import ServingMetrics
 from reasonembed.distributed.session import start_ray
 from reasonembed.errors import UserError
 from reasonembed.serving.api import create_app
-from reasonembed.serving.searcher import Searcher
+from reasonembed.serving.batcher import TokenBatcher
+from reasonembed.serving.door import Door, Seen, is_loopback
+from reasonembed.serving.encoders import ENGINES, Prompt, ServedModel, TextEncoder, prompted
+from reasonembed.serving.errors import Refused
+from reasonembed.serving.index_part import Found, Within, finished_index
+from reasonembed.serving.kept import Kept
+from reasonembed.serving.keys import read_keys
+from reasonembed.serving.service import Service
+from reasonembed.serving.store import PartStore, SpreadStore
 
-SUMMARY = "summary.json"
+logger = logging.getLogger("ray.serve")
+
+APPLICATION = "search"
+STUCK_SECONDS = 120
+SHOW_SECONDS = 2
+AT_ONCE = 1024  # calls that a replica takes; what is too much the gateway refuses, and says so
+LOGGING = LoggingConfig(encoding="JSON", enable_access_log=False)  # the gateway writes its own line for a request
 
 
-class ServeArgs(BaseModel):
-    """Arguments of the application."""
-
-    model_config = ConfigDict(extra="forbid")
+class ServeArgs(Serve):
+    """Arguments of the application: the section ``serve`` of a configuration, and the run whose index is served."""
 
     run_root: str = "runs/quickstart"
     """Root of a finished pipeline run."""
+
+
+class Changeable(BaseModel):
+    """``user_config`` of the gateway: what can be changed while it answers."""
+
+    model_config = ConfigDict(extra="forbid")
+
     index: str | None = None
-    """URI of an index artefact, instead of the run's own."""
-    replicas: int = 1
+    """Folder of a finished index, instead of what the arguments say."""
 
 
-class Retrieval:
-    """The backend of the API: requests that arrive together are encoded together."""
+class Encoder:
+    """Runs the model of whichever index a call names, for many requests at a time."""
 
-    def __init__(self, index_uri: str) -> None:
-        self._searcher = Searcher(index_uri)
+    def __init__(self, args: ServeArgs) -> None:
+        self._args = args
+        self._metrics = ServingMetrics()
+        self._models: Kept[str, ServedModel] = Kept(lambda uri: ServedModel.of(finished_index(uri)))
+        self._encoders: Kept[ServedModel, tuple[TextEncoder, TokenBatcher]] = Kept(self._open)
+        self._batchers: list[TokenBatcher] = []
 
-    def describe(self) -> dict[str, Any]:
-        return self._searcher.describe()
+    async def encode(self, uri: str, texts: Sequence[str], prompt: Prompt, instruction: str) -> tuple[np.ndarray, int]:
+        """As ``serving.service.Encode``.
 
-    async def encode(self, texts: Sequence[str]) -> list[list[float]]:
-        return [vector.tolist() for vector in await asyncio.gather(*map(self._encode_one, texts))]
+        Raises:
+            Refused: the texts have more tokens than a request may.
+        """
+        model = await self._models.get(uri)
+        encoder, batcher = await self._encoders.get(model)  # of two indexes with one model the same
+        ids = encoder.tokenize(prompted(texts, prompt, instruction, encoder, model.encode))
+        tokens = sum(map(len, ids))
+        if tokens > self._args.tokens:
+            raise Refused(413, "too_long", f"a request may have {self._args.tokens} tokens, not {tokens}")
+        return await batcher.encode(ids), tokens
 
-    async def search(
-        self, query: str, instruction: str, top_k: int, task: str | None, exclude_ids: Sequence[str]
-    ) -> list[dict[str, Any]]:
-        vector = await self._encode_one(self._searcher.query_text(query, instruction))
-        hits = self._searcher.search(vector[None], top_k, task, exclude_ids)[0]
-        return [{"doc_id": h.doc_id, "task": h.task, "score": round(h.score, 6), "text": h.text} for h in hits]
+    def check_health(self) -> None:
+        busy = max((batcher.busy_seconds for batcher in self._batchers), default=0.0)
+        if busy > STUCK_SECONDS:
+            raise RuntimeError(f"the model has been at one batch for {busy:.0f} s")
 
-    @serve.batch(max_batch_size=64, batch_wait_timeout_s=0.005)
-    async def _encode_one(self, texts: list[str]) -> list[Any]:
-        # In a thread, so that the replica still answers its health checks while a long batch is encoded.
-        return list(await asyncio.to_thread(self._searcher.encode, texts))
-
-
-# The API is pickled before any backend exists, so it finds the one of its replica's process here.
-_of_this_process: dict[str, Retrieval] = {}
-
-
-def _open_backend(index_uri: str) -> None:
-    # A function of the module: the class below is pickled by value, and would fill a copy of the dictionary.
-    _of_this_process["backend"] = Retrieval(index_uri)
+    def _open(self, model: ServedModel) -> tuple[TextEncoder, TokenBatcher]:
+        encoder = ENGINES[self._args.engine](model, self._args)
+        batcher = TokenBatcher(encoder.encode, self._args.batch_tokens, self._metrics.batch)
+        self._batchers = [*self._batchers[-1:], batcher]
+        return encoder, batcher
 
 
-class _Late:
-    """Stands for the backend of the process in which it is used."""
+class Shard(PartStore):
+    """A part of the index, where the whole of it is too large for one machine."""
 
-    def describe(self) -> dict[str, Any]:
-        return _of_this_process["backend"].describe()
 
-    async def encode(self, texts: Sequence[str]) -> list[list[float]]:
-        return await _of_this_process["backend"].encode(texts)
+class Gateway:
+    """Answers HTTP."""
 
-    async def search(self, *arguments: Any) -> list[dict[str, Any]]:
-        return await _of_this_process["backend"].search(*arguments)
+    def __init__(self, args: ServeArgs, encoder: DeploymentHandle, shards: Sequence[DeploymentHandle]) -> None:
+        self._args = args
+        self.metrics = ServingMetrics()
+        spread = SpreadStore([_RemoteStore(shard, self.metrics) for shard in shards]) if shards else None
+
+        async def encode(uri: str, texts: Sequence[str], prompt: Prompt, instruction: str) -> Any:
+            return await _asked(lambda: encoder.encode.remote(uri, texts, prompt, instruction), self.metrics)
+
+        self.service = Service(encode, spread or PartStore(), args, _dimensions, self.metrics.stage)
+        self._pinned: str | None = args.index
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def __serve_build_asgi_app__(self) -> Door:
+        return create_app(self.service, self._args, read_keys(self._args.keys_file), self._seen)
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Called once before the first request, and whenever ``user_config`` changes.
+
+        Raises:
+            RuntimeError: there is no fit index to begin with. Later on an unfit one is refused, and the one before
+                stays.
+        """
+        self._pinned = Changeable.model_validate(user_config).index or self._args.index
+        if self.service.live.version is None:
+            await self.service.live.start(await asyncio.to_thread(_candidates, self._pinned, self._args.run_root))
+        else:
+            await self._look()
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._show())]
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(self._args.poll_seconds)
+            if self._pinned is None:
+                await self._look()
+
+    async def _show(self) -> None:
+        while True:
+            self.metrics.state(self.service.version, self.service.waiting)
+            await asyncio.sleep(SHOW_SECONDS)
+
+    async def _look(self) -> None:
+        try:
+            wanted = (
+                self._pinned if self._pinned is not None else await asyncio.to_thread(latest_index, self._args.run_root)
+            )
+        except Exception as error:  # noqa: BLE001  whatever it is may pass, and the next look must still come
+            logger.warning("the index's pointer cannot be read, the one that answers stays: %s", error)
+            return
+        await self.service.live.change_to(storage.absolute(wanted))
+
+    def _seen(self, seen: Seen) -> None:
+        self.metrics.request(seen)
+        told = {"method": seen.method, "path": seen.path, "status": seen.status, "key": seen.key, "code": seen.code}
+        told |= {"milliseconds": round(1000 * seen.seconds, 2), **seen.details}
+        # Ray Serve adds the request's id.
+        logger.info("request", extra={name: value for name, value in told.items() if value is not None})
+
+
+class _RemoteStore:
+    """A part of the index in another process."""
+
+    def __init__(self, shard: DeploymentHandle, metrics: ServingMetrics) -> None:
+        self._shard, self._metrics = shard, metrics
+
+    async def dense(self, uri: str, vectors: np.ndarray, k: int, within: Within) -> list[Found]:
+        found: list[Found] = await _asked(lambda: self._shard.dense.remote(uri, vectors, k, within), self._metrics)
+        return found
+
+    async def lexical(self, uri: str, query: str, k: int, within: Within) -> Found:
+        found: Found = await _asked(lambda: self._shard.lexical.remote(uri, query, k, within), self._metrics)
+        return found
+
+    async def documents(self, uri: str, positions: Sequence[int]) -> dict[int, dict[str, str]]:
+        found: dict[int, dict[str, str]] = await _asked(
+            lambda: self._shard.documents.remote(uri, positions), self._metrics
+        )
+        return found
+
+
+async def _asked(call: Callable[[], Awaitable[Any]], metrics: ServingMetrics) -> Any:
+    """The answer of another deployment; asked once more when the replica that was asked has gone."""
+    try:
+        try:
+            return await call()
+        except RayActorError:
+            metrics.retried()
+            return await call()
+    except RayTaskError as error:
+        if isinstance(error.cause, Refused | UserError):
+            raise error.cause from None
+        raise
+    except RayActorError:
+        raise Refused(503, "unavailable", "a replica was lost twice", retry_after=1) from None
+    except BackPressureError:
+        raise Refused(503, "overloaded", "too many requests are waiting", retry_after=1) from None
+
+
+def _dimensions(model: ServedModel) -> tuple[int, ...]:
+    training = training_of(model.place)
+    return tuple(training.record["config"].get("matryoshka_dims", ())) if training is not None else ()
 
 
 def build(args: ServeArgs) -> serve.Application:
-    """The application, for ``serve run`` and for ``jobs/serve.py``."""
-    index_uri = args.index or find_index(args.run_root)
+    """The application, for ``serve run``, ``serve deploy`` and ``jobs/serve.py``."""
+    read_keys(args.keys_file)  # wrong ones are said here and not in a replica's log
 
-    @serve.deployment(
-        name="retrieval",
-        num_replicas=args.replicas,
-        max_ongoing_requests=128,  # the default of 5 would cap every batch at 5
-        ray_actor_options={"num_cpus": 1},
-    )
-    @serve.ingress(create_app(_Late()))
-    class Gateway:
-        def __init__(self) -> None:
-            _open_backend(index_uri)
+    def deployed(cls: type, name: str, replicas: int, cpus: float, gpus: float = 0, **options: Any) -> Any:
+        return serve.deployment(
+            cls,
+            name=name,
+            num_replicas=replicas,
+            max_ongoing_requests=AT_ONCE,
+            ray_actor_options={"num_cpus": cpus, "num_gpus": gpus},
+            logging_config=LOGGING,
+            **options,
+        )
 
-    return Gateway.bind()  # type: ignore[attr-defined, no-any-return]
+    encoder = deployed(Encoder, "encoder", args.encoders, 1, float(args.use_gpu)).bind(args)
+    parts = args.search_shards
+    shards = [deployed(Shard, f"shard-{number}", 1, 0.5).bind(number, parts) for number in range(parts)]
+    gateway = deployed(serve.ingress()(Gateway), "gateway", args.gateways, 0.5, user_config=Changeable().model_dump())
+    return gateway.bind(args, encoder, shards)
 
 
-def find_index(run_root: str) -> str:
-    """The index that the run's summary names.
+def latest_index(run_root: str) -> str:
+    """URI of the index that the run's pointer names.
 
     Raises:
-        UserError: the run has no summary or its index is not there.
+        UserError: the run has none, or it is damaged.
     """
-    path = storage.join(storage.absolute(run_root), SUMMARY)
-    if not storage.exists(path):
-        raise UserError(f"{run_root} holds no finished run ({SUMMARY} is missing); run `make quickstart` first")
-    uri = str(json.loads(storage.read_bytes(path))["artifacts"]["index"])
-    if artifacts.load(uri) is None:
-        raise UserError(f"{path} names the index {uri}, which is not there; run `make quickstart` again")
-    return uri
+    place = storage.join(storage.absolute(run_root), "index", artifacts.LATEST)
+    if not storage.exists(place):
+        raise UserError(f"{run_root} holds no finished index ({place} is missing); run `make quickstart` first")
+    try:
+        return str(json.loads(storage.read_bytes(place))["uri"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{place} is damaged; the job `index` writes it anew") from None
+
+
+def _candidates(pinned: str | None, run_root: str) -> list[str]:
+    """What to begin with, in this order: an index that was named, or the latest and then the others of the run, so that
+    a gateway that starts after a broken index was published still finds the one before."""
+    if pinned is not None:
+        return [storage.absolute(pinned)]
+    others = sorted(artifacts.finished(run_root, "index"), key=lambda one: str(one.record["finished"]), reverse=True)
+    return list(dict.fromkeys([latest_index(run_root), *(one.uri for one in others)]))
 
 
 def serve_forever(config: Config) -> None:
-    """Serve the run's index on ``serve.host:port`` until interrupted."""
-    args = ServeArgs(run_root=config.run.root)
-    find_index(args.run_root)  # before Ray starts, so that the message comes at once
+    """Serve the run's index on ``serve.host:port`` until interrupted.
+
+    Raises:
+        UserError: there is nothing to serve, or everybody could ask.
+    """
+    args = ServeArgs(run_root=config.run.root, **config.serve.model_dump())
+    # Before Ray starts, so that the message comes at once.
+    finished_index(_candidates(args.index, args.run_root)[0])
+    if not read_keys(args.keys_file) and not is_loopback(args.host):
+        raise UserError(
+            f"serve.host {args.host} can be reached from elsewhere: name keys by serve.keys_file, or serve on 127.0.0.1"
+        )
     start_ray()
-    serve.start(http_options={"host": config.serve.host, "port": config.serve.port})
-    serve.run(build(args), name="search", route_prefix="/", blocking=True)
+    serve.start(http_options={"host": args.host, "port": args.port}, logging_config=LOGGING)
+    serve.run(build(args), name=APPLICATION, route_prefix="/", blocking=True)

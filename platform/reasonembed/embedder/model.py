@@ -101,7 +101,6 @@ class Embedder(nn.Module):
         states = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return pool(states, attention_mask, self.pooling)
 
-    @torch.inference_mode()
     def encode(self, texts: Sequence[str], max_tokens: int, batch_tokens: int = 2048, prompt: str = "") -> np.ndarray:
         """(texts, dim) float32 unit vectors, in the order of the texts.
 
@@ -111,16 +110,22 @@ class Embedder(nn.Module):
             batch_tokens: budget of a batch, padding included.
             prompt: put before every text.
         """
-        self.eval()
-        vectors = np.zeros((len(texts), self.dimension), np.float32)
         ids = self.tokenize([prompt + text for text in texts], max_tokens) if len(texts) else []
-        for batch in token_batches([len(row) for row in ids], batch_tokens):
-            vectors[batch] = self(**self.pad([ids[i] for i in batch])).float().cpu().numpy()
+        vectors = self.encode_ids(ids, batch_tokens)
         if not np.isfinite(vectors).all():
             bad = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
             raise UserError(
                 f"the model gives vectors that are not finite numbers, first for the text {texts[bad][:80]!r}"
             )
+        return vectors
+
+    @torch.inference_mode()
+    def encode_ids(self, ids: Sequence[Sequence[int]], batch_tokens: int) -> np.ndarray:
+        """(texts, dim) float32 unit vectors of texts that ``tokenize`` made into ids."""
+        self.eval()
+        vectors = np.zeros((len(ids), self.dimension), np.float32)
+        for batch in token_batches([len(row) for row in ids], batch_tokens):
+            vectors[batch] = self(**self.pad([ids[i] for i in batch])).float().cpu().numpy()
         return vectors
 
     def save(self, folder: Path, max_tokens: int) -> None:

@@ -1,122 +1,194 @@
-"""The HTTP API as a factory over a protocol: whoever can encode and search can stand behind it."""
+"""The HTTP API over a ``Service``."""
 
-import asyncio
-from collections.abc import Awaitable, Sequence
-from typing import Any, Literal, Protocol
+import base64
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
 
+import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
 
-MAX_QUERIES = 64
-MAX_CHARS = 32_768
+from reasonembed import __version__
+from reasonembed.config import Serve
+from reasonembed.serving import messages
+from reasonembed.serving.door import Door, Seen, error_body
+from reasonembed.serving.errors import Refused
+from reasonembed.serving.index_part import Within
+from reasonembed.serving.keys import Keys
+from reasonembed.serving.live import Version
+from reasonembed.serving.service import Service
 
-
-class Backend(Protocol):
-    """Async, so that a deployment may batch the calls of many requests."""
-
-    def encode(self, texts: Sequence[str]) -> Awaitable[list[list[float]]]: ...
-
-    def search(
-        self, query: str, instruction: str, top_k: int, task: str | None, exclude_ids: Sequence[str]
-    ) -> Awaitable[list[dict[str, Any]]]: ...
-
-    def describe(self) -> dict[str, Any]: ...
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class SearchRequest(Strict):
-    query: str | list[str] = Field(description="One question or several.", examples=["keep the k best of a stream"])
-    task: str | None = Field(None, description="Search the documents of this task only.")
-    instruction: str = Field("", description="What to retrieve, for models that were trained with instructions.")
-    top_k: int = Field(10, ge=1, le=1000)
-    exclude_ids: list[str] = Field([], max_length=20_000, description="Documents that must not be found.")
-    return_text: bool = True
-
-    def queries(self) -> list[str]:
-        return [self.query] if isinstance(self.query, str) else self.query
+MAX_CHARS = 200_000  # of a text; a tokenizer reads all of it before it is cut
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": messages.ErrorAnswer, "description": about}
+    for status, about in {
+        401: "No valid key.",
+        404: "No such task or model.",
+        408: "The request came too slowly.",
+        413: "Too large.",
+        422: "Not a valid request.",
+        429: "The key's allowance is used up.",
+        503: "Not ready, or too much to do: try again after `Retry-After` seconds.",
+    }.items()
+}
 
 
-class EmbeddingsRequest(Strict):
-    input: str | list[str]
-    model: str = ""
-    encoding_format: Literal["float"] = "float"
+def create_app(
+    service: Service,
+    settings: Serve,
+    keys: Keys | None = None,
+    on_request: Callable[[Seen], None] = lambda seen: None,
+) -> Door:
+    """
+    Args:
+        service: that answers.
+        settings: limits.
+        keys: of those who may ask; everybody may, without.
+        on_request: told of every request when it is over.
+    """
+    app = FastAPI(
+        title="reasonembed",
+        version=__version__,
+        summary="Search for documents that help, whatever words they use.",
+    )
 
-    def texts(self) -> list[str]:
-        return [self.input] if isinstance(self.input, str) else self.input
+    def checked(texts: Sequence[str], request: Request) -> Version:
+        _check_texts(texts, settings)
+        version = service.version
+        seen = request.state.seen
+        seen.details |= {"texts": len(texts), "model": version.model.name, "index": version.id}
+        if settings.log_queries:
+            seen.details["queries"] = list(texts)
+        return version
 
-
-class ApiError(Exception):
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code = status, code
-
-
-def create_app(backend: Backend) -> FastAPI:
-    app = FastAPI(title="reasonembed", summary="Search for documents that help, whatever words they use.")
-
-    @app.exception_handler(ApiError)
-    async def _api_error(_: Request, error: ApiError) -> JSONResponse:
-        return _error(error.status, error.code, str(error))
+    @app.exception_handler(Refused)
+    async def refused(request: Request, error: Refused) -> Response:
+        return _refusal(request, error)
 
     @app.exception_handler(RequestValidationError)
-    async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return _error(422, "invalid_request", f"{where}: {first['msg']}")
+        where = ".".join(str(part) for part in first["loc"] if part != "body")
+        return _refusal(request, Refused(422, "invalid_request", f"{where or 'body'}: {first['msg']}"), where or None)
 
-    @app.post("/v1/search")
-    async def search(request: SearchRequest) -> dict[str, Any]:
-        """Documents for one question or several, best first."""
-        queries = _checked(request.queries())
-        about = backend.describe()
-        if request.task is not None and request.task not in about["tasks"]:
-            raise ApiError(404, "unknown_task", f"no task {request.task!r}; there are {', '.join(about['tasks'])}")
-        found = await asyncio.gather(
-            *(backend.search(q, request.instruction, request.top_k, request.task, request.exclude_ids) for q in queries)
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        codes = {404: "not_found", 405: "method_not_allowed"}
+        answer = _refusal(
+            request, Refused(error.status_code, codes.get(error.status_code, "invalid_request"), str(error.detail))
         )
-        if not request.return_text:
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.post("/v1/search", response_model=messages.SearchAnswer, responses=ERRORS)
+    async def search(body: messages.SearchRequest, request: Request) -> Response:
+        """Documents for one question or several, best first."""
+        queries = body.queries()
+        version = checked(queries, request)
+        if body.task is not None and body.task not in version.tasks:
+            raise Refused(404, "unknown_task", f"no task {body.task!r}; there are {', '.join(version.tasks)}")
+        found, tokens = await service.search(
+            version,
+            queries,
+            body.instruction,
+            body.mode,
+            body.fusion,
+            body.top_k,
+            Within(body.task, tuple(body.exclude_ids)),
+        )
+        request.state.seen.details["tokens"] = tokens
+        if not body.return_text:
             found = [[{key: value for key, value in hit.items() if key != "text"} for hit in hits] for hits in found]
         results = [{"query": query, "hits": hits} for query, hits in zip(queries, found, strict=True)]
-        return {"model": about["id"], "index": about["index"], "results": results}
+        return _json({"model": version.model.name, "index": version.id, "results": results})
 
-    @app.post("/v1/embeddings")
-    async def embeddings(request: EmbeddingsRequest) -> dict[str, Any]:
+    @app.post("/v1/embeddings", response_model=messages.EmbeddingsAnswer, responses=ERRORS)
+    async def embeddings(body: messages.EmbeddingsRequest, request: Request) -> Response:
         """Unit vectors of texts as they are, in the shape of OpenAI's endpoint."""
-        vectors = await backend.encode(_checked(request.texts()))
-        data = [{"object": "embedding", "index": i, "embedding": vector} for i, vector in enumerate(vectors)]
-        return {"object": "list", "model": backend.describe()["id"], "data": data}
+        version = checked(body.texts(), request)
+        if body.model and body.model != version.model.name:
+            raise Refused(404, "model_not_found", f"no model {body.model!r}; {version.model.name!r} is live")
+        if body.dimensions is not None and body.dimensions not in version.dimensions:
+            allowed = ", ".join(map(str, version.dimensions)) or "none, it was not trained for any"
+            raise Refused(422, "invalid_request", f"dimensions: {version.model.name} can be cut to {allowed}")
+        vectors, tokens = await service.embed(version, body.texts())
+        request.state.seen.details["tokens"] = tokens
+        if body.dimensions is not None:
+            vectors = vectors[:, : body.dimensions]
+            vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        encoded = _base64(vectors) if body.encoding_format == "base64" else vectors.tolist()
+        return _json(
+            {
+                "object": "list",
+                "model": version.model.name,
+                "data": [{"object": "embedding", "index": i, "embedding": one} for i, one in enumerate(encoded)],
+                "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            }
+        )
 
-    @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [{"object": "model", **backend.describe()}]}
+    @app.get("/v1/models", response_model=messages.ModelsAnswer, responses={s: ERRORS[s] for s in (401, 429, 503)})
+    async def models() -> Response:
+        """The model that is live, and the index that was made with it."""
+        return _json({"object": "list", "data": [_about(service.version)]})
 
-    @app.get("/healthz")
-    async def healthz() -> dict[str, str]:
-        return {"status": "ok"}
+    @app.get("/healthz", response_model=messages.Ready)
+    async def healthz() -> Response:
+        """The process answers."""
+        return _json({"status": "ok"})
 
-    @app.get("/readyz")
-    async def readyz() -> dict[str, str]:
-        # The replica takes requests only once its model and index are open.
-        return {"status": "ready", "index": backend.describe()["index"]}
+    @app.get("/readyz", response_model=messages.Ready, responses={503: ERRORS[503]})
+    async def readyz() -> Response:
+        """An index is live."""
+        return _json({"status": "ready", "index": service.version.id})
 
-    return app
+    return Door(app, settings, keys or Keys({}), on_request)  # type: ignore[arg-type]
 
 
-def _checked(texts: list[str]) -> list[str]:
-    if not 1 <= len(texts) <= MAX_QUERIES:
-        raise ApiError(422, "invalid_request", f"1 to {MAX_QUERIES} texts a request, not {len(texts)}")
+def _about(version: Version) -> dict[str, Any]:
+    finished = datetime.strptime(version.index.record["finished"], "%Y-%m-%dT%H:%M:%S%z")
+    figures = version.index.figures
+    return {
+        "id": version.model.name,
+        "object": "model",
+        "created": int(finished.timestamp()),
+        "owned_by": "reasonembed",
+        "index": version.id,
+        "index_kind": version.index.record["config"]["index"]["kind"],
+        "documents": figures["rows"],
+        "dimension": figures["dimension"],
+        "dimensions": list(version.dimensions),
+        "max_tokens": version.model.encode.max_tokens,
+        "tasks": version.tasks,
+    }
+
+
+def _check_texts(texts: Sequence[str], settings: Serve) -> None:
+    if not 1 <= len(texts) <= settings.texts:
+        raise Refused(422, "invalid_request", f"1 to {settings.texts} texts a request, not {len(texts)}")
     for text in texts:
         if not text.strip():
-            raise ApiError(422, "invalid_request", "a text is empty")
+            raise Refused(422, "invalid_request", "a text is empty")
         if len(text) > MAX_CHARS:
-            raise ApiError(413, "too_long", f"a text may have {MAX_CHARS} characters, not {len(text)}")
-    return texts
+            raise Refused(413, "too_long", f"a text may have {MAX_CHARS} characters, not {len(text)}")
+        if not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise Refused(422, "invalid_request", "a text holds half a surrogate pair, which is no character")
 
 
-def _error(status: int, code: str, message: str) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message}}, status_code=status)
+def _base64(vectors: np.ndarray) -> list[str]:
+    return [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vectors]
+
+
+def _refusal(request: Request, refused: Refused, param: str | None = None) -> Response:
+    request.state.seen.code = refused.code
+    answer = _json(error_body(refused, param), refused.status)
+    if refused.retry_after:
+        answer.headers["retry-after"] = str(refused.retry_after)
+    return answer
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(json.dumps(content, ensure_ascii=False), status, media_type="application/json")

@@ -1,0 +1,56 @@
+"""Where the index lies that a gateway searches: in its own process, or in others that share it."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from reasonembed.serving.index_part import Found, IndexPart, Within, finished_index, merged
+from reasonembed.serving.kept import Kept
+
+
+class Store(Protocol):
+    """Every call names the index, so that an old and a new one can be asked side by side."""
+
+    def dense(self, uri: str, vectors: np.ndarray, k: int, within: Within) -> Awaitable[list[Found]]: ...
+
+    def lexical(self, uri: str, query: str, k: int, within: Within) -> Awaitable[Found]: ...
+
+    def documents(self, uri: str, positions: Sequence[int]) -> Awaitable[dict[int, dict[str, str]]]: ...
+
+
+class PartStore:
+    """One part of each index, in this process."""
+
+    def __init__(self, number: int = 0, parts: int = 1) -> None:
+        self._parts: Kept[str, IndexPart] = Kept(lambda uri: IndexPart(finished_index(uri), number, parts))
+
+    async def dense(self, uri: str, vectors: np.ndarray, k: int, within: Within) -> list[Found]:
+        return await asyncio.to_thread((await self._parts.get(uri)).dense, vectors, k, within)
+
+    async def lexical(self, uri: str, query: str, k: int, within: Within) -> Found:
+        return await asyncio.to_thread((await self._parts.get(uri)).lexical, query, k, within)
+
+    async def documents(self, uri: str, positions: Sequence[int]) -> dict[int, dict[str, str]]:
+        return (await self._parts.get(uri)).documents(positions)
+
+
+class SpreadStore:
+    """Asks all the parts and merges what they find."""
+
+    def __init__(self, parts: Sequence[Store]) -> None:
+        self._parts = parts
+
+    async def dense(self, uri: str, vectors: np.ndarray, k: int, within: Within) -> list[Found]:
+        of_parts = await asyncio.gather(*(part.dense(uri, vectors, k, within) for part in self._parts))
+        return [merged(of_query, k) for of_query in zip(*of_parts, strict=True)]
+
+    async def lexical(self, uri: str, query: str, k: int, within: Within) -> Found:
+        return merged(await asyncio.gather(*(part.lexical(uri, query, k, within) for part in self._parts)), k)
+
+    async def documents(self, uri: str, positions: Sequence[int]) -> dict[int, dict[str, str]]:
+        found: dict[int, dict[str, str]] = {}
+        for of_part in await asyncio.gather(*(part.documents(uri, positions) for part in self._parts)):
+            found |= of_part
+        return found
