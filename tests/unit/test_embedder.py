@@ -24,6 +24,9 @@ def test_batches_hold_every_position_once_and_keep_the_budget():
     padded = sum(len(batch) * max(lengths[i] for i in batch) for batch in batches)
     assert padded < 1.1 * sum(lengths)
     assert token_batches([5000], 1000) == [[0]]
+    # Four short texts go apart from two long ones, where that is cheaper than padding them; on a GPU it is not.
+    assert token_batches([5, 90, 6, 100, 4, 5], 4096) == [[3, 1], [2, 0, 5, 4]]
+    assert token_batches([5, 90, 6, 100, 4, 5], 4096, "cuda:0") == [[3, 1, 2, 0, 5, 4]]
     assert token_batches([], 1000) == []
 
 

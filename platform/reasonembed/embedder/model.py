@@ -124,7 +124,7 @@ class Embedder(nn.Module):
         """(texts, dim) float32 unit vectors of texts that ``tokenize`` made into ids."""
         self.eval()
         vectors = np.zeros((len(ids), self.dimension), np.float32)
-        for batch in token_batches([len(row) for row in ids], batch_tokens):
+        for batch in token_batches([len(row) for row in ids], batch_tokens, next(self.parameters()).device):
             vectors[batch] = self(**self.pad([ids[i] for i in batch])).float().cpu().numpy()
         return vectors
 

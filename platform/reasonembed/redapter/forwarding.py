@@ -39,7 +39,7 @@ def tower(ids: Sequence[Sequence[int]], batch_tokens: int, seed: int, same_on_al
         device: for the word with the other ranks.
     """
     lengths = [len(row) for row in ids]
-    passes = token_batches(lengths, batch_tokens)
+    passes = token_batches(lengths, batch_tokens, device)
     if same_on_all_ranks:
         passes = split_further(passes, lengths, largest(len(passes), device))
     return Tower(ids, passes, seed)
