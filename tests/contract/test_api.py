@@ -27,7 +27,7 @@ RECORD = {
     "fingerprint": "v1",
     "finished": "2026-11-21T10:00:00Z",
     "figures": {"rows": 3, "dimension": 4, "tasks": ["a", "b"]},
-    "config": {"index": {"kind": "flat"}},
+    "config": {"index": {"kind": "flat", "bm25": True}},
     "inputs": {},
 }
 VERSION = Version("index/v1", Artifact("index/v1", RECORD), ServedModel("org/fake", "m", Encode()), (2, 4))
@@ -96,6 +96,21 @@ def test_search_by_words_and_by_both(endpoint):
     }
     # Both halves count alike: d1 is the first of the one, d2 of the other and half way down in the first.
     assert found == {"bm25": ["d2"], "dense": ["d1", "d2", "d0"], "hybrid": ["d2", "d1", "d0"]}
+
+
+def test_an_index_without_words_takes_dense_searches_only(endpoint):
+    record = {**RECORD, "config": {"index": {"kind": "flat", "bm25": False}}}
+    endpoint.service.live.version = replace(VERSION, index=Artifact("v", record))
+    assert endpoint.post("/v1/search", {"query": "q"}).status_code == 200
+    refused = endpoint.post("/v1/search", {"query": "q", "mode": "hybrid"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (422, "invalid_request")
+
+
+def test_what_nobody_foresaw_is_an_error_like_the_others(endpoint):
+    endpoint.store.documents = None
+    http = TestClient(endpoint.http.app, client=("127.0.0.1", 1), raise_server_exceptions=False)
+    answer = http.post("/v1/search", json={"query": "q"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
 
 
 def test_embeddings_in_openais_shape(endpoint):

@@ -14,7 +14,7 @@ FILES = ["local.yaml", "production.yaml", "production-cpu.yaml"]
 
 @pytest.mark.parametrize("name", FILES)
 def test_files_are_valid_and_name_deployments_that_there_are(repository, name, monkeypatch):
-    monkeypatch.setattr("reasonembed.distributed.serving.read_keys", lambda file: None)
+    monkeypatch.setattr("reasonembed.distributed.serving.read_keys", lambda file: True)
     written = yaml.safe_load((repository / "serve" / name).read_text())
     [application] = ServeDeploySchema.model_validate(written).applications
     args = ServeArgs.model_validate(application.args)
@@ -38,6 +38,13 @@ def test_what_others_can_reach_has_keys(repository, name):
 def test_a_key_file_that_is_not_there_is_said_before_anything_is_deployed():
     with pytest.raises(UserError, match="does not exist"):
         build(ServeArgs(keys_file="/nowhere/keys"))
+
+
+def test_behind_haproxy_keys_are_wanted(monkeypatch):
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
+    with pytest.raises(UserError, match="cannot see who asks"):
+        build(ServeArgs())
+    assert build(ServeArgs(host="127.0.0.1")) is not None
 
 
 def test_the_dashboard_asks_for_metrics_that_there_are(repository):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ from reasonembed.serving.store import PartStore, SpreadStore
 logger = logging.getLogger("ray.serve")
 
 APPLICATION = "search"
+HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
 STUCK_SECONDS = 120
 SHOW_SECONDS = 2
 AT_ONCE = 1024  # calls that a replica takes; what is too much the gateway refuses, and says so
@@ -95,12 +97,17 @@ class Encoder:
 class Shard(PartStore):
     """A part of the index, where the whole of it is too large for one machine."""
 
+    def __init__(self, number: int, parts: int) -> None:
+        _search_with_one_thread()
+        super().__init__(number, parts)
+
 
 class Gateway:
     """Answers HTTP."""
 
     def __init__(self, args: ServeArgs, encoder: DeploymentHandle, shards: Sequence[DeploymentHandle]) -> None:
         self._args = args
+        _search_with_one_thread()
         self.metrics = ServingMetrics()
         spread = SpreadStore([_RemoteStore(shard, self.metrics) for shard in shards]) if shards else None
 
@@ -179,6 +186,13 @@ class _RemoteStore:
         return found
 
 
+def _search_with_one_thread() -> None:
+    """Many searches run side by side. More threads for each would mostly wait for one another, at full speed."""
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+
+
 async def _asked(call: Callable[[], Awaitable[Any]], metrics: ServingMetrics) -> Any:
     """The answer of another deployment; asked once more when the replica that was asked has gone."""
     try:
@@ -204,7 +218,9 @@ def _dimensions(model: ServedModel) -> tuple[int, ...]:
 
 def build(args: ServeArgs) -> serve.Application:
     """The application, for ``serve run``, ``serve deploy`` and ``jobs/serve.py``."""
-    read_keys(args.keys_file)  # wrong ones are said here and not in a replica's log
+    keys = read_keys(args.keys_file)  # wrong ones are said here and not in a replica's log
+    if not keys and os.environ.get(HAPROXY) == "1" and "host" not in args.model_fields_set:
+        raise UserError(f"behind HAProxy ({HAPROXY}=1) the endpoint cannot see who asks: name keys by keys_file")
 
     def deployed(cls: type, name: str, replicas: int, cpus: float, gpus: float = 0, **options: Any) -> Any:
         return serve.deployment(

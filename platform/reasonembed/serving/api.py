@@ -75,6 +75,10 @@ def create_app(
         where = ".".join(str(part) for part in first["loc"] if part != "body")
         return _refusal(request, Refused(422, "invalid_request", f"{where or 'body'}: {first['msg']}"), where or None)
 
+    @app.exception_handler(Exception)
+    async def failed(request: Request, _: Exception) -> Response:
+        return _refusal(request, Refused(500, "internal_error", "the server failed; its log says why"))
+
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         codes = {404: "not_found", 405: "method_not_allowed"}

@@ -23,6 +23,7 @@ from reasonembed.retrieval.faiss_index import (
 )
 from reasonembed.retrieval.ranking import top_k
 
+TEXT = pa.large_string()
 Found = tuple[np.ndarray, np.ndarray]
 """Positions (int64) in the whole index and scores (float32), best first."""
 
@@ -68,12 +69,13 @@ class IndexPart:
             tables.append(index.table(DOCUMENTS, f"{shard_folder(shard)}/{DOCUMENTS_FILE}"))
         self._index = ShardedIndex(opened, settings)
         self._words = words
-        # One chunk, so that a row is found without a search for its chunk.
-        self._documents = pa.concat_tables(tables).combine_chunks()
+        documents = pa.concat_tables(tables)
+        # One array for each column: fetching ten rows of a table takes a millisecond. Large: texts may be over 2 GiB.
+        self._columns = {name: documents[name].cast(TEXT).combine_chunks() for name in documents.column_names}
         self._start = sum(index.figures["shard_rows"][:first])
 
     def __len__(self) -> int:
-        return len(self._documents)
+        return len(self._columns["doc_id"])
 
     def dense(self, vectors: np.ndarray, k: int, within: Within = EVERYWHERE) -> list[Found]:
         """What is found for each of (queries, dim) unit vectors."""
@@ -97,18 +99,20 @@ class IndexPart:
 
     def documents(self, positions: Sequence[int]) -> dict[int, dict[str, str]]:
         """``doc_id``, ``task`` and ``text`` of those of the positions that lie in this part."""
-        here = [position for position in positions if 0 <= position - self._start < len(self)]
-        rows = self._documents.take(pa.array([position - self._start for position in here], pa.int64())).to_pylist()
-        return dict(zip(here, rows, strict=True))
+        return {
+            position: {name: column[position - self._start].as_py() for name, column in self._columns.items()}
+            for position in positions
+            if 0 <= position - self._start < len(self)
+        }
 
     def _allowed(self, within: Within) -> np.ndarray | None:
         if within == EVERYWHERE:
             return None
         allowed = pa.array(np.ones(len(self), bool))
         if within.task is not None:
-            allowed = pc.equal(self._documents["task"], within.task)
+            allowed = pc.equal(self._columns["task"], within.task)
         if within.exclude_ids:
-            excluded = pc.is_in(self._documents["doc_id"], value_set=pa.array(within.exclude_ids, pa.string()))
+            excluded = pc.is_in(self._columns["doc_id"], value_set=pa.array(within.exclude_ids, TEXT))
             allowed = pc.and_not(allowed, excluded)
         mask: np.ndarray = allowed.to_numpy(zero_copy_only=False)
         return mask

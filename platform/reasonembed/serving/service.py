@@ -87,7 +87,13 @@ class Service:
         top_k: int,
         within: Within,
     ) -> tuple[list[list[dict[str, Any]]], int]:
-        """For each query its documents, best first (``doc_id``, ``task``, ``text`` and ``score``); and all tokens."""
+        """For each query its documents, best first (``doc_id``, ``task``, ``text`` and ``score``); and all tokens.
+
+        Raises:
+            Refused: the index cannot be searched so, or there is too much to do.
+        """
+        if mode != "dense" and not version.index.record["config"]["index"]["bm25"]:
+            raise Refused(422, "invalid_request", "mode: the index was built without BM25 and takes `dense` only")
         depth = max(top_k, FUSION_DEPTH) if mode == "hybrid" else top_k
         found: list[list[Found]] = [[] for _ in queries]
         tokens = 0
