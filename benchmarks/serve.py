@@ -122,15 +122,13 @@ def _overload(load: "Load", process: psutil.Process, seconds: int) -> None:
     before = _seconds_alone(load)
     capacity = load.run(32, 30).per_second
     say(f"alone a request takes {1000 * before:.0f} ms; 32 users get {capacity:.1f} answers/s")
-    users = 64
+    users = 1000  # so many that they go on asking while others wait
     with _watched_memory(process) as memory:
         found = load.run(users, seconds, rate=2 * capacity / users)
     asked = (found.answered + found.refused + found.failed) / seconds
     say(f"{asked:.1f} requests/s for {seconds} s: {found.answered} answered, {found.refused} refused")
     say(f"{found.failed} failed otherwise")
-    say(
-        f"answers: p50 {found.p50:.0f} ms, p99 {found.p99:.0f} ms, slowest {found.slowest:.0f} ms; ",
-    )
+    say(f"answers: p50 {found.p50:.0f} ms, p99 {found.p99:.0f} ms, slowest {found.slowest:.0f} ms")
     say(f"slowest refusal {found.slowest_refusal:.0f} ms")
     ended = time.perf_counter()
     while _seconds_alone(load) > 1.5 * before and time.perf_counter() < ended + 60:
