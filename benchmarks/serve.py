@@ -135,10 +135,8 @@ def _overload(load: "Load", process: psutil.Process, seconds: int) -> None:
         time.sleep(0.1)
     say(f"{time.perf_counter() - ended:.1f} s later a request alone takes no more than half as long again as before")
     fifth = max(1, len(memory) // 5)
-    early, late = statistics.median(memory[fifth : 2 * fifth]), statistics.median(memory[-fifth:])
-    say(
-        f"memory of all processes: {early:.2f} GiB in the second fifth, {late:.2f} GiB in the last ({late / early:.3f})"
-    )
+    parts = [statistics.median(memory[start : start + fifth]) for start in range(0, 5 * fifth, fifth)]
+    say(f"memory of all processes by fifths of that time: {', '.join(f'{part:.2f}' for part in parts)} GiB")
 
 
 def _seconds_alone(load: "Load", times: int = 9) -> float:
