@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from reasonembed.config import Config, Serve
 from reasonembed.distributed.lineage import training_of
 from reasonembed.distributed.serving_metrics import ServingMetrics
 from reasonembed.distributed.session import start_ray
-from reasonembed.errors import UserError
+from reasonembed.errors import JobFailed, UserError
 from reasonembed.serving.api import create_app
 from reasonembed.serving.batcher import TokenBatcher
 from reasonembed.serving.door import Door, Seen, is_loopback
@@ -36,6 +37,7 @@ logger = logging.getLogger("ray.serve")
 
 APPLICATION = "search"
 HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
+NO_INDEX = re.compile(r"no index can be served; .*")
 STUCK_SECONDS = 120
 SHOW_SECONDS = 2
 AT_ONCE = 1024  # calls that a replica takes; what is too much the gateway refuses, and says so
@@ -108,6 +110,8 @@ class Gateway:
     def __init__(self, args: ServeArgs, encoder: DeploymentHandle, shards: Sequence[DeploymentHandle]) -> None:
         self._args = args
         _search_with_one_thread()
+        own = logging.getLogger("reasonembed")  # what our parts say goes where Ray Serve's messages go
+        own.handlers, own.propagate = logger.handlers, False
         self.metrics = ServingMetrics()
         spread = SpreadStore([_RemoteStore(shard, self.metrics) for shard in shards]) if shards else None
 
@@ -269,6 +273,7 @@ def serve_forever(config: Config) -> None:
 
     Raises:
         UserError: there is nothing to serve, or everybody could ask.
+        JobFailed: what there is cannot be served.
     """
     args = ServeArgs(run_root=config.run.root, **config.serve.model_dump())
     # Before Ray starts, so that the message comes at once.
@@ -279,4 +284,10 @@ def serve_forever(config: Config) -> None:
         )
     start_ray()
     serve.start(http_options={"host": args.host, "port": args.port}, logging_config=LOGGING)
-    serve.run(build(args), name=APPLICATION, route_prefix="/", blocking=True)
+    try:
+        serve.run(build(args), name=APPLICATION, route_prefix="/", blocking=True)
+    except RuntimeError as error:
+        told = NO_INDEX.search(str(error))
+        if told is None:
+            raise
+        raise JobFailed(told[0]) from None

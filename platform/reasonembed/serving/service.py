@@ -126,7 +126,7 @@ class Service:
         Raises:
             UserError: it is no finished index, or it does not find its own documents by its own model.
         """
-        index = finished_index(uri)
+        index = await asyncio.to_thread(finished_index, uri)
         model = ServedModel.of(index)
         rows = int(index.figures["rows"])
         positions = sorted({int(p) for p in np.linspace(0, rows - 1, min(PROBES, rows))})
@@ -147,7 +147,7 @@ class Service:
                 f"index {uri} finds {hits} of {len(texts)} of its own documents by their texts; it was not made with "
                 f"the model {model.place} as that is now"
             )
-        return Version(uri, index, model, self._dimensions(model))
+        return Version(uri, index, model, await asyncio.to_thread(self._dimensions, model))
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

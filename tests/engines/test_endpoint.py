@@ -26,6 +26,7 @@ from sentence_transformers import SentenceTransformer
 from reasonembed import artifacts
 from reasonembed.config import load_config
 from reasonembed.distributed.pipeline import Pipeline
+from reasonembed.embedder.model import Embedder
 from reasonembed.serving.index_part import IndexPart, Within, finished_index
 
 WORDS = "river rain ice snow bell song warm fire page flood number near".split()
@@ -363,6 +364,27 @@ def test_a_host_that_others_reach_needs_keys(finished, indexes, run_job):
     nothing = run_job("serve", finished.config, "run.root=/nowhere")
     assert nothing.returncode == 2
     assert "holds no finished index" in nothing.stderr
+
+
+def test_an_index_that_cannot_be_served_is_said_in_one_line(finished, indexes, tmp_path, run_job):
+    *_, noise, longer = broken_indexes(indexes["parts"], tmp_path)
+    said = {noise: "of its own documents by their texts", longer: "has 33 dimensions, its model"}
+    for place, why in said.items():
+        failed = run_job("serve", finished.config, f"serve.index={place}")
+        assert failed.returncode == 1
+        assert why in failed.stderr.strip().splitlines()[-1]
+        assert failed.stderr.strip().splitlines()[-1].startswith("error: no index can be served; ")
+
+
+def test_vllm_runs_the_model_behind_the_same_endpoint(finished, tiny_llm):
+    overrides = [f"index.model={tiny_llm}", "serve.engine=vllm"]
+    Pipeline(load_config(finished.config, overrides), announce=lambda text: None).index()
+    ray.shutdown()
+    expected = Embedder.load(str(tiny_llm)).encode(TEXTS[:40], 32)
+    with serving(finished.config, *overrides) as (url, _), ThreadPoolExecutor(8) as pool:
+        post = lambda text: requests.post(f"{url}/v1/embeddings", json={"input": text}, timeout=120).json()  # noqa: E731
+        for answer, vector in zip(pool.map(post, TEXTS[:40]), expected, strict=True):
+            assert np.abs(np.array(answer["data"][0]["embedding"]) - vector).max() < 1e-5
 
 
 def test_without_further_settings_one_process_holds_the_index(finished, indexes):
