@@ -37,7 +37,7 @@ logger = logging.getLogger("ray.serve")
 
 APPLICATION = "search"
 HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
-NO_INDEX = re.compile(r"no index can be served; .*")
+NO_INDEX = re.compile(r"RuntimeError: (no index can be served; .*)")
 STUCK_SECONDS = 120
 SHOW_SECONDS = 2
 AT_ONCE = 1024  # calls that a replica takes; what is too much the gateway refuses, and says so
@@ -286,8 +286,9 @@ def serve_forever(config: Config) -> None:
     serve.start(http_options={"host": args.host, "port": args.port}, logging_config=LOGGING)
     try:
         serve.run(build(args), name=APPLICATION, route_prefix="/", blocking=True)
-    except RuntimeError as error:
-        told = NO_INDEX.search(str(error))
+    except RuntimeError:
+        application = serve.status().applications[APPLICATION]
+        told = NO_INDEX.search("\n".join(deployment.message for deployment in application.deployments.values()))
         if told is None:
             raise
-        raise JobFailed(told[0]) from None
+        raise JobFailed(told[1]) from None
