@@ -56,12 +56,18 @@ def split_further(passes: Sequence[Sequence[int]], lengths: Sequence[int], wante
     return found
 
 
-def embed(engine: Any, texts: Tower) -> torch.Tensor:
-    """(texts, dim) float32 vectors in the order of the texts."""
+def embed(engine: Any, texts: Tower, many_passes: bool = False) -> torch.Tensor:
+    """(texts, dim) float32 vectors in the order of the texts.
+
+    Args:
+        engine: runs the model.
+        texts: of one kind.
+        many_passes: as GradCache has them, without gradient: memory is watched.
+    """
     parts = []
     for number in range(len(texts.passes)):
         parts.append(_forward(engine, texts, number))
-        if not torch.is_grad_enabled():
+        if many_passes:
             _give_back_memory()
     order = torch.tensor([position for one in texts.passes for position in one], device=parts[0].device)
     return torch.cat(parts)[torch.argsort(order)]

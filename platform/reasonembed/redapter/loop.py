@@ -158,9 +158,11 @@ class _Runner:
         towers = self._towers(number, examples)
         counts = shares(len(step.query_ids), world_size())
         with torch.set_grad_enabled(not settings.grad_cache):
-            queries, passages = embed(engine, towers["queries"]), embed(engine, towers["passages"])
+            queries, passages = (embed(engine, towers[kind], settings.grad_cache) for kind in ("queries", "passages"))
         with torch.no_grad():
-            rewrites = embed(engine, towers["rewrites"]) if self._asks_rewrites else queries.detach()
+            rewrites = queries.detach()
+            if self._asks_rewrites:
+                rewrites = embed(engine, towers["rewrites"], settings.grad_cache)
         if settings.grad_cache:
             queries.requires_grad_()
             passages.requires_grad_()
