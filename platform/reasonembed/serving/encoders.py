@@ -34,10 +34,9 @@ class ServedModel:
     @property
     def name(self) -> str:
         """For people: the folder of a model trained here, with a part of its mark, or a hub id."""
-        place = self.place.split(":", 1)[-1] if self.place.startswith("package:") else self.place
-        if "/" not in place.strip("/") or (not place.startswith(("/", "s3://", ".")) and place.count("/") == 1):
-            return place
-        return f"{place.rsplit('/', 1)[-1]}-{self.mark[:8]}"
+        place = self.place.removeprefix("package:")
+        is_folder = place.startswith(("/", "s3://", ".")) or place.count("/") > 1
+        return f"{place.rsplit('/', 1)[-1]}-{self.mark[:8]}" if is_folder else place
 
 
 Prompt = Literal["none", "query", "document"]

@@ -95,23 +95,19 @@ class Service:
         if mode != "dense" and not version.index.record["config"]["index"]["bm25"]:
             raise Refused(422, "invalid_request", "mode: the index was built without BM25 and takes `dense` only")
         depth = max(top_k, FUSION_DEPTH) if mode == "hybrid" else top_k
-        found: list[list[Found]] = [[] for _ in queries]
+        found: list[list[Found]] = []  # by half of the search, then by query
         tokens = 0
         if mode != "bm25":
             vectors, tokens = await self.embed(version, queries, "query", instruction)
             with self._timed("search"):
-                for of_query, one in zip(
-                    found, await self._store.dense(version.uri, vectors, depth, within), strict=True
-                ):
-                    of_query.append(one)
+                found.append(await self._store.dense(version.uri, vectors, depth, within))
         if mode != "dense":
             with self._timed("words"):
                 lexical = [self._store.lexical(version.uri, query, depth, within) for query in queries]
-                for of_query, one in zip(found, await asyncio.gather(*lexical), strict=True):
-                    of_query.append(one)
-        ranked = [
-            of_query[0] if len(of_query) == 1 else fuse_found(of_query, fusion, (0.5, 0.5), top_k) for of_query in found
-        ]
+                found.append(await asyncio.gather(*lexical))
+        ranked = found[0]
+        if mode == "hybrid":
+            ranked = [fuse_found(halves, fusion, (0.5, 0.5), top_k) for halves in zip(*found, strict=True)]
         with self._timed("documents"):
             positions = sorted({int(p) for places, _ in ranked for p in places})
             documents = await self._store.documents(version.uri, positions)
