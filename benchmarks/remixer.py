@@ -79,10 +79,10 @@ def _config(arguments: argparse.Namespace, model: str, folder: str) -> Config:
     return Config.model_validate(
         {
             "run": {"root": folder, "rows_per_block": 8 * at_a_time},
+            "cluster": {"profile": "laptop" if arguments.device == "cpu" else "single-gpu"},
             "llm": {
                 "engine": "vllm",
                 "model": model,
-                "device": arguments.device,
                 "max_model_len": 2048,
                 "retries": 0,
                 "engine_kwargs": CPU_ENGINE if arguments.device == "cpu" else {},
@@ -161,7 +161,7 @@ def _bare_here(arguments: argparse.Namespace, model: str, console: Console) -> N
     pairs, queries, documents = _pairs(arguments.prompts)
     task = partial(_task, queries, documents)
     config = _config(arguments, model, "nowhere")
-    asking = Asking(TaskRows(task, "bench"), config.llm, config.annotate, config.run)
+    asking = Asking(TaskRows(task, "bench"), config.llm, config.annotate, config.run, config.cluster.llm)
     engine = LLM(model, **engine_arguments(asking))
     parameters = SamplingParams(
         temperature=config.annotate.temperature,

@@ -22,7 +22,7 @@ import json, os, sys
 os.environ |= {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_LOGGING_LEVEL": "ERROR"}
 from reasonembed.config import Encode, Serve
 from reasonembed.serving.encoders import ServedModel, VllmEncoder
-encoder = VllmEncoder(ServedModel(sys.argv[1], "", Encode(max_tokens=256)), Serve())
+encoder = VllmEncoder(ServedModel(sys.argv[1], "", Encode(max_tokens=256)), Serve(), "cpu")
 print(json.dumps(encoder.encode(encoder.tokenize(json.loads(sys.argv[2]))).tolist()), flush=True)
 os._exit(0)
 """

@@ -103,7 +103,7 @@ def survived(tmp_path_factory, tiny_model, tiny_llm, repository):
     folder = tmp_path_factory.mktemp("remixer")
     root = folder / "runs"
     corpus = write_bright(folder / "bright_tiny", documents_per_topic=40)
-    llm = {"engine": "vllm", "model": str(tiny_llm), "device": "cpu", "actors": [2, 2], "engine_kwargs": ENGINE}
+    llm = {"engine": "vllm", "model": str(tiny_llm), "actors": [2, 2], "engine_kwargs": ENGINE}
     config = write_config(
         folder / "config.yaml",
         str(root),

@@ -26,6 +26,13 @@ def test_file_then_environment_then_arguments(tmp_path):
     ("text", "overrides", "says"),
     [
         ("mine: {kep: 5}", [], "unknown key 'mine.kep'; known here: keep, lexical_weight, models, near_duplicate"),
+        (
+            "cluster: {train: {gpuz: 1}}",
+            [],
+            "unknown key 'cluster.train.gpuz'; known here: cpus, gpus, pool",
+        ),
+        ("cluster: {profile: big}", [], "cluster.profile: input should be 'laptop', 'single-gpu' or 'gpu-cluster'"),
+        ("cluster: {train: 8}", [], "cluster.train: input should be a valid dictionary"),
         ("minne: {keep: 5}", [], "unknown key 'minne'"),
         ("mine: {keep: many}", [], "mine.keep: input should be a valid integer"),
         ("", ["train.steps=x"], "train.steps"),
@@ -51,6 +58,23 @@ def test_bad_input_is_one_line_that_names_the_key(tmp_path, text, overrides, say
         load_config(write(tmp_path, text), overrides, env={})
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_profile_fills_in_what_is_not_said(tmp_path):
+    place = tmp_path / "config.yaml"
+    place.write_text("cluster: {profile: gpu-cluster, llm: {gpus: 0, cpus: 4}}")
+    cluster = load_config(place, ["cluster.train={pool: mine}"], {}).cluster
+    assert (cluster.llm.device, cluster.llm.cpus, cluster.llm.pool) == ("cpu", 4, "gpu-spot")
+    assert (cluster.train.device, cluster.train.gpus, cluster.train.labels) == ("cuda", 1, {"pool": "mine"})
+    assert cluster.data.options == {"num_cpus": 1, "num_gpus": None, "label_selector": {"pool": "cpu"}}
+
+
+def test_without_a_profile_nothing_asks_for_a_gpu_or_a_pool(tmp_path):
+    cluster = Config().cluster
+    for work in ("data", "encode", "llm", "train", "serve"):
+        place = getattr(cluster, work)
+        assert place.device == "cpu"
+        assert not place.labels
 
 
 def test_missing_file(tmp_path):

@@ -1,6 +1,7 @@
 """The configuration: one strict model per section, and the reader that lays file, environment, arguments together."""
 
 from reasonembed.config.base import Section
+from reasonembed.config.cluster import Cluster, Place
 from reasonembed.config.llm import Llm, Sampling
 from reasonembed.config.load import load_config
 from reasonembed.config.redapter import MINILM, Train
@@ -24,6 +25,7 @@ __all__ = [
     "Annotate",
     "Assemble",
     "Clean",
+    "Cluster",
     "Config",
     "Corpus",
     "Encode",
@@ -33,6 +35,7 @@ __all__ = [
     "Index",
     "Llm",
     "Mine",
+    "Place",
     "Plan",
     "Rewrite",
     "Run",

@@ -27,8 +27,6 @@ class Llm(Section):
 
     actors: tuple[int, int] = (1, 1)
     """``vllm``: least and most actors of the pool; Ray scales between them."""
-    device: Literal["gpu", "cpu"] = "gpu"
-    """``vllm``: what an actor asks Ray for."""
     tensor_parallel: int = Field(1, ge=1)
     """``vllm``: GPUs that share one copy of the model."""
     max_model_len: int = Field(16_384, ge=64)

@@ -73,8 +73,10 @@ def _explain(error: ValidationError) -> str:
     path = [str(part) for part in first["loc"]]
     name = ".".join(path)
     if first["type"] == "extra_forbidden":
-        owner = Config.model_fields[path[0]].annotation if len(path) > 1 and path[0] in Config.model_fields else Config
-        known = ", ".join(sorted(getattr(owner, "model_fields", {})))
+        owner: Any = Config
+        for part in path[:-1]:
+            owner = owner.model_fields[part].annotation
+        known = ", ".join(sorted(owner.model_fields))
         return f"unknown key {name!r}; known here: {known}"
     if not name:
         return str(first["msg"]).removeprefix("Value error, ")

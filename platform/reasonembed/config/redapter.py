@@ -29,8 +29,6 @@ class Train(Section):
     """Ray Train workers (ranks)."""
     min_workers: int | None = Field(None, ge=1)
     """Go on with so many when nodes are lost and no others come; needs ``zero_stage`` 0, whose checkpoint is whole."""
-    use_gpu: bool = False
-    """One GPU per worker."""
     engine: Literal["deepspeed", "torch"] = "deepspeed"
     """``torch`` needs no DeepSpeed and has ``zero_stage`` 0 only."""
     zero_stage: Literal[0, 1, 2, 3] = 1

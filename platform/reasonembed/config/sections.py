@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from reasonembed.config.base import Section
+from reasonembed.config.cluster import Cluster
 from reasonembed.config.llm import Llm
 from reasonembed.config.redapter import Train
 from reasonembed.config.remixer import Annotate, Clean, Generate, Rewrite
@@ -196,8 +197,6 @@ class Serve(Section):
     """How often ``latest`` is looked at."""
     engine: Literal["transformers", "vllm"] = "transformers"
     """What runs the model."""
-    use_gpu: bool = False
-    """For the model."""
     gpu_memory: float = Field(0.9, gt=0, le=1)
     """Share of a GPU's memory for ``engine: vllm``."""
     encoders: int = Field(1, ge=1)
@@ -228,6 +227,7 @@ class Serve(Section):
 
 class Config(Section):
     run: Run = Run()
+    cluster: Cluster = Cluster()
     corpus: Corpus = Corpus()
     llm: Llm = Llm()
     clean: Clean = Clean()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reasonembed.config import Llm, Run, Sampling
+from reasonembed.config import Llm, Place, Run, Sampling
 from reasonembed.distributed.llm_rows import TaskRows
 from reasonembed.llm.protocol import Engine
 from reasonembed.llm.replies import json_schema
@@ -25,6 +25,7 @@ class Asking:
         llm: the engine.
         sampling: of the stage.
         run: pool sizes, block size and seed.
+        place: of an engine; of tensor parallel ones, of each of their GPUs.
         attempt: 0, then one more for every time that invalid answers are asked for again.
         grades: the answer ends with a grade whose probabilities are wanted.
         make_engine: of an engine that lives in the worker's process.
@@ -35,6 +36,7 @@ class Asking:
     llm: Llm
     sampling: Sampling
     run: Run
+    place: Place
     attempt: int = 0
     grades: bool = False
     make_engine: Callable[[], Engine] | None = None
@@ -43,6 +45,11 @@ class Asking:
     @property
     def model(self) -> str:
         return self.sampling.model or self.llm.model or ""
+
+    @property
+    def gpus(self) -> int:
+        """Of one engine."""
+        return self.llm.tensor_parallel if self.llm.engine == "vllm" and self.place.gpus else 0
 
     @property
     def batch_rows(self) -> int:

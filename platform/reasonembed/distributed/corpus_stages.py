@@ -95,8 +95,8 @@ class CorpusStages(StageRunner):
             from reasonembed.distributed.encoding import encode_corpus
             from reasonembed.distributed.workers import encode_worker
 
-            use_gpu = self.config.train.use_gpu
-            worker = partial(encode_worker, model.place, self.config.encode, "cuda" if use_gpu else "cpu")
+            place = self.config.cluster.encode
+            worker = partial(encode_worker, model.place, self.config.encode, place.device)
             earlier = [
                 artifact
                 for artifact in artifacts.finished(self.config.run.root, "encode")
@@ -105,7 +105,7 @@ class CorpusStages(StageRunner):
                 and artifact.record["code_version"] == VERSIONS["encode"]
             ]
             table = corpus.table(schemas.CORPUS)
-            return encode_corpus(table, worker, earlier, self.config.run, float(use_gpu), uri)
+            return encode_corpus(table, worker, earlier, self.config.run, place, uri)
 
         inputs = {"corpus": corpus, "model": model.source}
         return self._stage(

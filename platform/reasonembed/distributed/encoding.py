@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from reasonembed import ids, schemas, storage
 from reasonembed.artifacts import SCRATCH, Artifact
-from reasonembed.config import Run
+from reasonembed.config import Place, Run
 from reasonembed.distributed.row_stage import RowStage, Worker, actor_pool, compact_rows, rows_noted, write_rows
 from reasonembed.embedder.prompts import document_text
 
@@ -23,7 +23,7 @@ def encode_corpus(
     make_worker: Callable[[], Worker],
     earlier: Sequence[Artifact],
     run: Run,
-    num_gpus: float,
+    place: Place,
     uri: str,
 ) -> dict[str, Any]:
     """``schemas.CORPUS`` to ``schemas.EMBEDDINGS`` below ``uri``, the longest texts first.
@@ -33,7 +33,7 @@ def encode_corpus(
         make_worker: ``TEXTS`` to embeddings.
         earlier: finished encodings with the same model and settings.
         run: sizes of the pool and of a block.
-        num_gpus: per worker.
+        place: of a worker.
         uri: of the artefact.
 
     Returns:
@@ -48,7 +48,7 @@ def encode_corpus(
     missing = texts.filter(pc.invert(pc.is_in(texts["text_id"], value_set=there)))
     stage = RowStage(
         "encode",
-        actor_pool(make_worker, schemas.EMBEDDINGS, run.actors, num_gpus=num_gpus),
+        actor_pool(make_worker, schemas.EMBEDDINGS, run.actors, place),
         schemas.EMBEDDINGS,
         "text_id",
         run.rows_per_block,

@@ -54,7 +54,7 @@ class EvaluationStages(TrainingStages):
             return self._stage("rank", {"system": name}, inputs, build, label=f"rank with {name}", key=f"rank {name}")
         model = self.model(name)
         embeddings = self.encode(corpus, model)
-        encode, use_gpu = self.config.encode, self.config.train.use_gpu
+        encode, place = self.config.encode, self.config.cluster.encode
 
         def build_dense(uri: str) -> dict[str, Any]:
             from reasonembed.distributed.session import run_remote
@@ -67,10 +67,10 @@ class EvaluationStages(TrainingStages):
                 embeddings,
                 model.place,
                 encode,
-                "cuda" if use_gpu else "cpu",
+                place.device,
                 uri,
             )
-            return dict(run_remote(rank_with_model, *arguments, num_gpus=float(use_gpu)))
+            return dict(run_remote(rank_with_model, *arguments, place=place))
 
         section = {"system": "dense", "encode": encode.model_dump(exclude={"batch_tokens"})}
         inputs |= {"embeddings": embeddings, "model": model.source}

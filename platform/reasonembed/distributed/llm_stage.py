@@ -56,7 +56,13 @@ def run_llm_stage(stage: LlmStage, config: Config, inputs: Sequence[str], uri: s
     if config.llm.engine == "http":
         check_server(config.llm)
     asking = Asking(
-        stage.rows, config.llm, stage.sampling, config.run, grades=stage.grades, make_engine=stage.make_engine
+        stage.rows,
+        config.llm,
+        stage.sampling,
+        config.run,
+        config.cluster.llm,
+        grades=stage.grades,
+        make_engine=stage.make_engine,
     )
     task = stage.rows.task
     row_stage = RowStage(stage.name, _no_transform, task.schema, task.id_column, asking.batch_rows)
@@ -84,7 +90,7 @@ def _attempt(stage: RowStage, asking: Asking, inputs: Sequence[str], uri: str) -
     done = sum(storage.each_of(storage.row_count, _scratch_files(uri, asking.attempt)))
     total = sum(storage.each_of(storage.row_count, inputs)) - done
     llm = asking.llm
-    gpus = llm.actors[1] * llm.tensor_parallel if llm.engine == "vllm" and llm.device == "gpu" else 0
+    gpus = llm.actors[1] * asking.gpus
     name = stage.name if not asking.attempt else f"{stage.name}, attempt {asking.attempt + 1}"
     with metered(name, total, gpus, scrape=llm.engine == "vllm") as meter:
         transform = transform_of(replace(asking, counter=meter.counter))

@@ -11,6 +11,7 @@ import ray
 import requests
 
 from reasonembed.distributed.progress import progress_bar
+from reasonembed.distributed.session import beside_this
 
 SCRAPE_SECONDS = 5.0
 PREFIX_CACHE = re.compile(r"^ray_vllm_prefix_cache_(queries|hits)(?:_total)?\{([^}]*)\} ([0-9.e+]+)$", re.MULTILINE)
@@ -70,7 +71,7 @@ class Meter:
     name: str
     total: int
     gpus: int
-    counter: Any = field(default_factory=_Counter.remote)  # type: ignore[attr-defined]
+    counter: Any = field(default_factory=lambda: _Counter.options(**beside_this()).remote())  # type: ignore[attr-defined]
     started: float = field(default_factory=time.time)
     tally: Tally = field(default_factory=Tally)
     prefix_cache: dict[str, float] = field(default_factory=dict)

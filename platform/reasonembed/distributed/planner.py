@@ -109,7 +109,7 @@ def _throughput(config: Config, sampling: Sampling) -> planning.Throughput | Non
 
 
 def _gpus_per_actor(config: Config) -> int:
-    return config.llm.tensor_parallel if config.llm.engine == "vllm" and config.llm.device == "gpu" else 0
+    return config.llm.tensor_parallel if config.llm.engine == "vllm" and config.cluster.llm.gpus else 0
 
 
 def _table(plans: list[planning.StagePlan], config: Config) -> Table:

@@ -18,7 +18,6 @@ from reasonembed.errors import JobFailed
 # How a stage goes about its work, which changes nothing in its rows.
 NOT_IN_FINGERPRINT = {
     "actors",
-    "device",
     "tensor_parallel",
     "concurrent_batches",
     "url",

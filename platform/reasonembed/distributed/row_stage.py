@@ -18,8 +18,9 @@ from ray.data.checkpoint import CheckpointConfig
 from reasonembed import storage
 from reasonembed.artifacts import SCRATCH
 from reasonembed.compaction import compact
-from reasonembed.config import Run
-from reasonembed.distributed.session import run_remote, start_ray
+from reasonembed.config import Place, Run
+from reasonembed.distributed.placement import data_place
+from reasonembed.distributed.session import data_context, run_remote, start_ray
 from reasonembed.errors import JobFailed
 
 Worker = Callable[[pa.Table], pa.Table]
@@ -56,19 +57,23 @@ class _Actor:
         return self._work(batch).select(self._schema.names).cast(self._schema)
 
 
-def actor_pool(make_worker: Callable[[], Worker], schema: pa.Schema, actors: int, num_gpus: float = 0) -> Transform:
-    """A pool of actors, each of which makes its worker once and then maps blocks with it."""
+def actor_pool(
+    make_worker: Callable[[], Worker], schema: pa.Schema, actors: int, place: Place | None = None
+) -> Transform:
+    """A pool of actors, each of which makes its worker once and then maps blocks with it; at ``cluster.data`` when no
+    other place is named. Of GPUs there may be fewer than actors; the pool then makes do with those."""
+
+    at = place or data_place()
 
     def transform(rows: ray.data.Dataset) -> ray.data.Dataset:
         return rows.map_batches(
             _Actor,
             fn_constructor_args=(make_worker, schema),
-            compute=ray.data.ActorPoolStrategy(size=actors),
+            compute=ray.data.ActorPoolStrategy(min_size=1 if at.gpus else actors, max_size=actors),
             batch_size=None,
             batch_format="pyarrow",
-            num_cpus=1,
-            num_gpus=num_gpus or None,
             zero_copy_batch=True,
+            **at.options,
         )
 
     return transform
@@ -98,7 +103,7 @@ def rows_noted(uri: str, attempt: int = 0) -> int:
 
 def _execute(stage: RowStage, inputs: Sequence[str], folder: str, checkpoint: str) -> None:
     start_ray()
-    context = ray.data.DataContext.get_current()
+    context = data_context()
     context.memory_usage_poll_interval_s = None  # walks through all pages of a large engine every second
     fs, path = storage.open_filesystem(folder)
     checkpoint_path = storage.open_filesystem(checkpoint)[1]

@@ -17,7 +17,7 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
 from reasonembed import artifacts, storage
-from reasonembed.config import Config, Serve
+from reasonembed.config import Config, Place, Serve
 from reasonembed.distributed.lineage import training_of
 from reasonembed.distributed.serving_metrics import ServingMetrics
 from reasonembed.distributed.session import start_ray
@@ -49,6 +49,8 @@ class ServeArgs(Serve):
 
     run_root: str = "runs/quickstart"
     """Root of a finished pipeline run."""
+    place: Place = Place()
+    """What an encoder asks Ray for; gateways and shards go to the same pool, without its GPUs."""
 
 
 class Changeable(BaseModel):
@@ -90,7 +92,7 @@ class Encoder:
             raise RuntimeError(f"the model has been at one batch for {busy:.0f} s")
 
     def _open(self, model: ServedModel) -> tuple[TextEncoder, TokenBatcher]:
-        encoder = ENGINES[self._args.engine](model, self._args)
+        encoder = ENGINES[self._args.engine](model, self._args, self._args.place.device)
         batcher = TokenBatcher(encoder.encode, self._args.batch_tokens, self._metrics.batch)
         self._batchers = [*self._batchers[-1:], batcher]
         return encoder, batcher
@@ -226,21 +228,22 @@ def build(args: ServeArgs) -> serve.Application:
     if not keys and os.environ.get(HAPROXY) == "1" and "host" not in args.model_fields_set:
         raise UserError(f"behind HAProxy ({HAPROXY}=1) the endpoint cannot see who asks: name keys by keys_file")
 
-    def deployed(cls: type, name: str, replicas: int, cpus: float, gpus: float = 0, **options: Any) -> Any:
+    def deployed(cls: type, name: str, replicas: int, place: Place, **options: Any) -> Any:
         return serve.deployment(
             cls,
             name=name,
             num_replicas=replicas,
             max_ongoing_requests=AT_ONCE,
-            ray_actor_options={"num_cpus": cpus, "num_gpus": gpus},
+            ray_actor_options=place.options,
             logging_config=LOGGING,
             **options,
         )
 
-    encoder = deployed(Encoder, "encoder", args.encoders, 1, float(args.use_gpu)).bind(args)
+    encoder = deployed(Encoder, "encoder", args.encoders, args.place).bind(args)
     parts = args.search_shards
-    shards = [deployed(Shard, f"shard-{number}", 1, 0.5).bind(number, parts) for number in range(parts)]
-    gateway = deployed(serve.ingress()(Gateway), "gateway", args.gateways, 0.5, user_config=Changeable().model_dump())
+    light = Place(cpus=0.5, pool=args.place.pool)
+    shards = [deployed(Shard, f"shard-{number}", 1, light).bind(number, parts) for number in range(parts)]
+    gateway = deployed(serve.ingress()(Gateway), "gateway", args.gateways, light, user_config=Changeable().model_dump())
     return gateway.bind(args, encoder, shards)
 
 
@@ -275,7 +278,7 @@ def serve_forever(config: Config) -> None:
         UserError: there is nothing to serve, or everybody could ask.
         JobFailed: what there is cannot be served.
     """
-    args = ServeArgs(run_root=config.run.root, **config.serve.model_dump())
+    args = ServeArgs(run_root=config.run.root, place=config.cluster.serve, **config.serve.model_dump())
     # Before Ray starts, so that the message comes at once.
     finished_index(_candidates(args.index, args.run_root)[0])
     if not read_keys(args.keys_file) and not is_loopback(args.host):

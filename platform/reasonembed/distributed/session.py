@@ -6,6 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from reasonembed.config import Place
+from reasonembed.distributed.placement import data_place
 
 # glibc gives large blocks back to the system at once and faults them in again at every forward pass; keeping a quarter
 # of a gigabyte makes encoding and training on a CPU a third faster or more. More would only grow the workers.
@@ -60,11 +64,27 @@ def start_ray() -> None:
 def run_all(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
     """Call a function on workers of the cluster, once for each tuple of arguments, and wait for the results."""
     start_ray()
-    remote = ray.remote(num_cpus=1)(function)
+    remote = ray.remote(**data_place().options)(function)
     return list(ray.get([remote.remote(*arguments) for arguments in calls]))
 
 
-def run_remote(function: Callable[..., Any], *arguments: Any, num_gpus: float = 0, **keywords: Any) -> Any:
-    """Call a function on a worker of the cluster and wait for its result."""
+def run_remote(function: Callable[..., Any], *arguments: Any, place: Place | None = None, **keywords: Any) -> Any:
+    """Call a function on a worker of the cluster, at ``cluster.data`` or another place, and wait for its result."""
     start_ray()
-    return ray.get(ray.remote(num_cpus=1, num_gpus=num_gpus)(function).remote(*arguments, **keywords))
+    options = (place or data_place()).options
+    return ray.get(ray.remote(**options)(function).remote(*arguments, **keywords))
+
+
+def data_context() -> "ray.data.DataContext":
+    """Ray Data's context; what it runs goes to ``cluster.data``, but for maps that name a place of their own."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.execution_options.label_selector = data_place().labels or None
+    return context
+
+
+def beside_this() -> dict[str, Any]:
+    """Options of an actor that shares this process's fate: on a spot node it would be lost before."""
+    node = ray.get_runtime_context().get_node_id()
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}

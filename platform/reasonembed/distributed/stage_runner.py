@@ -8,6 +8,7 @@ from typing import Any
 from reasonembed import storage
 from reasonembed.artifacts import Artifact, materialise
 from reasonembed.config import Config
+from reasonembed.distributed.placement import place_data
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class StageRunner:
 
     def __init__(self, config: Config, announce: Callable[[str], None] = log.info) -> None:
         self.config = config
+        place_data(config.cluster.data)
         self.announce = announce
         self._root = config.run.root
         self.artifacts: dict[str, Artifact] = {}

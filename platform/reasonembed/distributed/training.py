@@ -15,7 +15,7 @@ import ray.train.torch
 
 from reasonembed import storage
 from reasonembed.artifacts import SCRATCH, Artifact
-from reasonembed.config import Encode, Train
+from reasonembed.config import Encode, Place, Train
 from reasonembed.distributed.batching import DEV_FILE, PARTS, STEPS_FILE, StreamedBatches
 from reasonembed.distributed.progress import show_training
 from reasonembed.distributed.session import start_ray
@@ -39,6 +39,7 @@ class TrainJob:
     seed: int
     origin: Origin
     uri: str
+    place: Place
 
 
 def batches_of(artifact: Artifact) -> StreamedBatches:
@@ -71,13 +72,18 @@ def run_training(job: TrainJob) -> dict[str, Any]:
 
 
 def _trainer(job: TrainJob, progress: Any, fs: pafs.FileSystem, path: str) -> ray.train.torch.TorchTrainer:
-    settings = job.settings
+    settings, place = job.settings, job.place
     workers = settings.workers if settings.min_workers is None else (settings.min_workers, settings.workers)
     return ray.train.torch.TorchTrainer(
         _worker,
         train_loop_config={"job": job, "progress": progress},
-        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=settings.use_gpu),
-        torch_config=ray.train.torch.TorchConfig(backend="nccl" if settings.use_gpu else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers,
+            use_gpu=place.gpus > 0,
+            resources_per_worker={"CPU": place.cpus} | ({"GPU": place.gpus} if place.gpus else {}),
+            label_selector=place.labels or None,
+        ),
+        torch_config=ray.train.torch.TorchConfig(backend="nccl" if place.gpus else "gloo"),
         run_config=ray.train.RunConfig(
             name="train",
             storage_path=path,

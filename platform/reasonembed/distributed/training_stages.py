@@ -61,7 +61,8 @@ class TrainingStages(RemixerStages):
         # So does, with dev queries, when they are looked at: the best checkpoint is what stays.
         layout |= set() if settings.dev_queries else {"checkpoint_steps"}
         section = settings.model_dump(exclude=BATCHING | layout)
-        section |= {"seed": seed, "instruct": encode.instruct, "pooling": encode.pooling}
+        place = self.config.cluster.train
+        section |= {"use_gpu": place.gpus > 0, "seed": seed, "instruct": encode.instruct, "pooling": encode.pooling}
 
         def build(uri: str) -> dict[str, Any]:
             from reasonembed.distributed.training import TrainJob, batches_of, run_training
@@ -69,7 +70,7 @@ class TrainingStages(RemixerStages):
 
             told = settings.model_dump() | {"seed": seed, "encode": encode.model_dump()}
             origin = Origin(settings.base_model, training.uri, training.fingerprint, git_commit(), versions(), told)
-            return run_training(TrainJob(batches_of(batches), settings, encode, seed, origin, uri))
+            return run_training(TrainJob(batches_of(batches), settings, encode, seed, origin, uri, place))
 
         return self._stage("train", section, {"batches": batches, "base_model": base.source}, build)
 

@@ -7,14 +7,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ray
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from reasonembed.config import Place
 from reasonembed.distributed.asking import LIGHT, LIKELIEST, Asking
 from reasonembed.distributed.processors import ERROR, engine_error, finished, prepared, processed
 from reasonembed.distributed.row_stage import Transform
 from reasonembed.embedder.source import resolve
 from reasonembed.llm.expectation import expected_score
 from reasonembed.llm.protocol import Answer
-
-ENGINE_CPUS = 0.5
 
 
 def vllm_transform(asking: Asking) -> Transform:
@@ -46,7 +48,7 @@ def vllm_transform(asking: Asking) -> Transform:
         max_concurrent_batches=llm.concurrent_batches,
         should_continue_on_error=True,
         log_engine_metrics=True,
-        placement_group_config={"bundle_per_worker": {"CPU": ENGINE_CPUS}} if llm.device == "cpu" else None,
+        placement_group_config={"bundle_per_worker": _bundle(asking.place)},
         chat_template_stage={"enabled": True, "batch_size": asking.batch_rows, "concurrency": 1, **LIGHT},
         tokenize_stage=False,
         detokenize_stage=False,
@@ -58,7 +60,28 @@ def vllm_transform(asking: Asking) -> Transform:
         postprocess_map_kwargs=LIGHT,
         builder_kwargs={"chat_template_kwargs": dict(llm.chat_template_kwargs)},
     )
+    _send_engines(processor, asking)
     return processed(asking, processor, partial(finished, asking.rows, _vllm_answer))
+
+
+def _bundle(place: Place) -> dict[str, float]:
+    return {"CPU": place.cpus} | ({"GPU": place.gpus} if place.gpus else {})
+
+
+def _send_engines(processor: Any, asking: Asking) -> None:
+    """Have the engines start in their pool; the processor's config has no word for labels."""
+    if not asking.place.labels:
+        return
+    arguments = processor.get_stage_by_name("vLLMEngineStage").map_batches_kwargs
+    arguments["label_selector"] = asking.place.labels
+    if "ray_remote_args_fn" in arguments:  # an engine of several GPUs, in a placement group of its own
+        arguments["ray_remote_args_fn"] = partial(_placement_group, asking.place, asking.llm.tensor_parallel)
+
+
+def _placement_group(place: Place, bundles: int) -> dict[str, Any]:
+    group = ray.util.placement_group([_bundle(place)] * bundles, bundle_label_selector=[place.labels] * bundles)
+    strategy = PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=True)
+    return {"scheduling_strategy": strategy}
 
 
 def engine_arguments(asking: Asking) -> dict[str, Any]:

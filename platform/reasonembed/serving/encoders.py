@@ -57,9 +57,9 @@ class TextEncoder(Protocol):
 
 
 class TransformersEncoder:
-    def __init__(self, model: ServedModel, settings: Serve) -> None:
+    def __init__(self, model: ServedModel, settings: Serve, device: str) -> None:
         self._settings = model.encode
-        self._embedder = Embedder.load(model.place, model.encode, "cuda" if settings.use_gpu else "cpu")
+        self._embedder = Embedder.load(model.place, model.encode, device)
         self._batch_tokens = settings.batch_tokens
         self.dimension = self._embedder.dimension
 
@@ -80,7 +80,7 @@ CPU: dict[str, Any] = {"enforce_eager": True, "kv_cache_memory_bytes": 256 << 20
 class VllmEncoder:
     """Needs a place that vLLM loads: a folder or a hub id; of ``s3://`` a copy is made."""
 
-    def __init__(self, model: ServedModel, settings: Serve) -> None:
+    def __init__(self, model: ServedModel, settings: Serve, device: str) -> None:
         from vllm import LLM
 
         # The tokenizer and the prompts are read as everywhere else, so that vLLM gets the very tokens.
@@ -92,10 +92,10 @@ class VllmEncoder:
                 model=str(folder),
                 runner="pooling",
                 convert="embed",
-                dtype="auto" if settings.use_gpu else "float32",
+                dtype="auto" if device == "cuda" else "float32",
                 max_model_len=min(model.encode.max_tokens, self._reader.context_length),
                 trust_remote_code=model.encode.trust_remote_code,
-                **({"gpu_memory_utilization": settings.gpu_memory} if settings.use_gpu else CPU),
+                **({"gpu_memory_utilization": settings.gpu_memory} if device == "cuda" else CPU),
             )
         self.dimension = self._reader.dimension
 
@@ -112,7 +112,7 @@ class VllmEncoder:
         return self._reader.prompt(kind)
 
 
-ENGINES: dict[str, Callable[[ServedModel, Serve], TextEncoder]] = {
+ENGINES: dict[str, Callable[[ServedModel, Serve, str], TextEncoder]] = {
     "transformers": TransformersEncoder,
     "vllm": VllmEncoder,
 }

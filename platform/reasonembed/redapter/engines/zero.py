@@ -40,17 +40,18 @@ def deepspeed_config(settings: Train, workers: int) -> dict[str, Any]:
 
 class ZeroEngine:
     def __init__(self, model: Embedder, optimizer: torch.optim.Optimizer, settings: Train) -> None:
-        if not settings.use_gpu:
+        on_gpu = next(model.parameters()).is_cuda
+        if not on_gpu:
             os.environ.setdefault("DS_ACCELERATOR", "cpu")
         import deepspeed
 
-        if not settings.use_gpu:
+        if not on_gpu:
             # Probing for CPU kernels compiles them for 40 s; torch's AdamW needs none.
             deepspeed.ops.__compatible_ops__ = defaultdict(bool)
         os.environ.setdefault("LOCAL_RANK", "0")  # Ray Train and other launchers say which GPU it is
         if not dist.is_initialized():
             store = dist.HashStore()  # type: ignore[attr-defined]
-            dist.init_process_group("nccl" if settings.use_gpu else "gloo", store=store, rank=0, world_size=1)
+            dist.init_process_group("nccl" if on_gpu else "gloo", store=store, rank=0, world_size=1)
         self._engine, *_ = deepspeed.initialize(
             model=model,
             optimizer=optimizer,

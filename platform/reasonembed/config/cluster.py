@@ -1,0 +1,81 @@
+"""Where on a cluster each kind of work runs, and what one worker of it asks Ray for."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from reasonembed.config.base import Section
+
+POOL = "pool"
+"""The label of Ray nodes by which work finds its machines; the files in ``cluster/`` set it."""
+
+
+class Place(Section):
+    """What one worker of a kind of work asks Ray for."""
+
+    cpus: float = Field(1, ge=0)
+    gpus: float = Field(0, ge=0)
+    """0: it works on CPUs."""
+    pool: str | None = None
+    """Only nodes that carry the label ``pool`` with this value; any node when left out."""
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.gpus else "cpu"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """As Ray's ``label_selector``."""
+        return {POOL: self.pool} if self.pool else {}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """For ``ray.remote`` and the maps of Ray Data."""
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus or None, "label_selector": self.labels or None}
+
+
+Work = Literal["data", "encode", "llm", "train", "serve"]
+
+ANY_CPU, ANY_GPU = {"cpus": 1.0}, {"cpus": 1.0, "gpus": 1.0}
+PROFILES: dict[str, dict[Work, dict[str, Any]]] = {
+    # An engine on CPUs uses all cores there are, whatever it asks for; half a CPU leaves room for the rest.
+    "laptop": {"data": ANY_CPU, "encode": ANY_CPU, "llm": {"cpus": 0.5}, "train": ANY_CPU, "serve": ANY_CPU},
+    "single-gpu": {"data": ANY_CPU, "encode": ANY_GPU, "llm": ANY_GPU, "train": ANY_GPU, "serve": ANY_GPU},
+    "gpu-cluster": {
+        "data": ANY_CPU | {"pool": "cpu"},
+        "encode": ANY_GPU | {"pool": "gpu-spot"},
+        "llm": ANY_GPU | {"pool": "gpu-spot"},
+        "train": ANY_GPU | {"pool": "gpu-train"},
+        "serve": ANY_GPU | {"pool": "serve"},
+    },
+}
+
+
+class Cluster(Section):
+    """Where work runs. A profile fills in every place; of a place that is named here, what is named changes."""
+
+    profile: Literal["laptop", "single-gpu", "gpu-cluster"] = "laptop"
+    """``laptop``: CPUs. ``single-gpu``: models on GPUs, of any machine that has some. ``gpu-cluster``: each kind of
+    work in the pool that the files in ``cluster/`` make for it."""
+    data: Place = Place()
+    """Reading, mining, joining, measuring, building the index; also a job's own process."""
+    encode: Place = Place()
+    """Documents and questions to vectors."""
+    llm: Place = Place()
+    """An engine of ``llm.engine: vllm`` (of one GPU; ``llm.tensor_parallel`` takes as many times more)."""
+    train: Place = Place()
+    """A rank of training."""
+    serve: Place = Place()
+    """An encoder of the endpoint that ``jobs/serve.py`` starts."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or (profile := PROFILES.get(values.get("profile", "laptop"))) is None:
+            return values  # said by the field's own check
+        # A place that was built in code is whole; one from a file changes what it names.
+        places = {
+            work: {**place, **given} if isinstance(given := values.get(work) or {}, dict) else given
+            for work, place in profile.items()
+        }
+        return {**values, **places}
