@@ -6,6 +6,7 @@ open only the files that a record lists.
 """
 
 import json
+import os
 import platform
 import subprocess
 import time
@@ -25,6 +26,7 @@ from reasonembed.ids import digest_json
 RECORD, LATEST = "_artifact.json", "latest"
 # Scratch of a stage in progress (checkpoints, inputs of a row stage) lies in folders of this name and is never data.
 SCRATCH = ".work"
+COMMIT = "GIT_COMMIT"
 PACKAGES = ("ray", "torch", "transformers", "deepspeed", "faiss-cpu", "pyarrow", "numpy", "bm25s")
 
 
@@ -187,7 +189,10 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Commit of the code that runs, with ``+`` behind it if files have changed since; None outside a checkout."""
+    """Commit of the code that runs, with ``+`` behind it if files have changed since. Code that was sent to a
+    cluster, or built into an image, is told by the environment; None where nobody knows."""
+    if told := os.environ.get(COMMIT):
+        return told
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:

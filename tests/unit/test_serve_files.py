@@ -4,29 +4,32 @@ import re
 
 import pytest
 import yaml
-from ray.serve.schema import ServeDeploySchema
+from manifests import check_serve, refused, typos
 
-from reasonembed.distributed.serving import Changeable, ServeArgs, build
+from reasonembed.distributed.serving import ServeArgs, build
 from reasonembed.errors import UserError
 
 FILES = ["local.yaml", "production.yaml", "production-cpu.yaml"]
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_files_are_valid_and_name_deployments_that_there_are(repository, name, monkeypatch):
+def test_ray_serve_and_the_application_take_the_file(repository, name, monkeypatch):
     monkeypatch.setattr("reasonembed.distributed.serving.read_keys", lambda file: True)
     written = yaml.safe_load((repository / "serve" / name).read_text())
-    [application] = ServeDeploySchema.model_validate(written).applications
-    args = ServeArgs.model_validate(application.args)
-    assert application.import_path == "serve.app:build"
-    there = {"gateway", "encoder", *(f"shard-{n}" for n in range(args.search_shards))}
-    for deployment in application.deployments:
-        assert deployment.name in there
-        if deployment.name == "gateway":
-            Changeable.model_validate(deployment.user_config)
-    assert build(args) is not None
-    with pytest.raises(ValueError, match="runroot"):
-        ServeArgs.model_validate({**application.args, "runroot": "x"})
+    check_serve(written)
+    assert build(ServeArgs.model_validate(written["applications"][0]["args"])) is not None
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_misspelt_key_goes_unseen(repository, name):
+    written = yaml.safe_load((repository / "serve" / name).read_text())
+    assert not [where for where, wrong in typos(written) if not refused(check_serve, wrong)]
+
+
+def test_a_least_number_of_replicas_above_the_most_is_refused(repository):
+    written = yaml.safe_load((repository / "serve/production.yaml").read_text())
+    written["applications"][0]["deployments"][0]["autoscaling_config"]["min_replicas"] = 99
+    assert refused(check_serve, written)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -49,6 +49,21 @@ def run_service() -> NoReturn:
     _leave(*_guarded(body, Console(stderr=True, highlight=False)))
 
 
+def run_submission() -> NoReturn:
+    """Leave with the exit code of the job that was followed, as if it had run here."""
+    from reasonembed.distributed.submission import submit
+
+    console = Console(stderr=True, highlight=False)
+    codes = []
+
+    def body() -> str:
+        codes.append(submit(sys.argv[1:], console))
+        return ""
+
+    failed, _ = _guarded(body, console)
+    _leave(failed or codes[0], "")
+
+
 def run_comparison(arguments: Sequence[str]) -> NoReturn:
     """``compare A B``: two evaluations side by side."""
     console = Console(stderr=True, highlight=False)
