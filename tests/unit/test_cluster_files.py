@@ -10,7 +10,7 @@ import yaml
 from manifests import POOLS, check_manifest, check_ray_up, refused, typos
 
 from reasonembed.config import load_config
-from reasonembed.config.cluster import PROFILES
+from reasonembed.config.cluster import POOL, PROFILES
 
 RAY_UP = ["aws.yaml", "gcp.yaml"]
 KUBERAY = ["raycluster.yaml", "rayjob-data.yaml", "rayjob-train.yaml", "rayservice.yaml"]
@@ -33,7 +33,7 @@ def cluster_of(manifest):
 def test_ray_up_takes_the_file(repository, name):
     prepared = check_ray_up(*documents(repository / "cluster" / name))
     kinds = prepared["available_node_types"]
-    assert {kind["labels"]["pool"] for kind in kinds.values()} == POOLS
+    assert {kind["labels"][POOL] for kind in kinds.values()} == POOLS
     assert kinds[prepared["head_node_type"]]["resources"]["CPU"] == 0
     assert all(kind["min_workers"] == 0 for kind in kinds.values())
     start = " ".join(prepared["head_start_ray_commands"])
@@ -53,7 +53,7 @@ def test_no_misspelt_key_of_ray_up_goes_unseen(repository, name):
 def test_the_recipes_fit_the_machines_of_ray_up(repository, name):
     (written,) = documents(repository / "cluster" / name)
     room = {
-        kind["labels"]["pool"]: (kind["resources"]["CPU"], kind["resources"].get("GPU", 0), kind.get("max_workers", 0))
+        kind["labels"][POOL]: (kind["resources"]["CPU"], kind["resources"].get("GPU", 0), kind.get("max_workers", 0))
         for kind in written["available_node_types"].values()
     }
     for recipe in RECIPES:

@@ -65,8 +65,8 @@ def test_a_profile_fills_in_what_is_not_said(tmp_path):
     place.write_text("cluster: {profile: gpu-cluster, llm: {gpus: 0, cpus: 4}}")
     cluster = load_config(place, ["cluster.train={pool: mine}"], {}).cluster
     assert (cluster.llm.device, cluster.llm.cpus, cluster.llm.pool) == ("cpu", 4, "gpu-spot")
-    assert (cluster.train.device, cluster.train.gpus, cluster.train.labels) == ("cuda", 1, {"pool": "mine"})
-    assert cluster.data.options == {"num_cpus": 1, "num_gpus": None, "label_selector": {"pool": "cpu"}}
+    assert (cluster.train.device, cluster.train.gpus, cluster.train.labels) == ("cuda", 1, {"ray-subcluster": "mine"})
+    assert cluster.data.options == {"num_cpus": 1, "num_gpus": None, "label_selector": {"ray-subcluster": "cpu"}}
 
 
 def test_without_a_profile_nothing_asks_for_a_gpu_or_a_pool(tmp_path):

@@ -6,8 +6,9 @@ from pydantic import Field, model_validator
 
 from reasonembed.config.base import Section
 
-POOL = "pool"
-"""The label of Ray nodes by which work finds its machines; the files in ``cluster/`` set it."""
+POOL = "ray-subcluster"
+"""The label of Ray nodes by which work finds its machines; the files in ``cluster/`` set it. Of all names it is the one
+by which Ray Data asks an autoscaler for machines of the same kind, and counts only those as its own."""
 
 
 class Place(Section):
@@ -17,7 +18,7 @@ class Place(Section):
     gpus: float = Field(0, ge=0)
     """0: it works on CPUs."""
     pool: str | None = None
-    """Only nodes that carry the label ``pool`` with this value; any node when left out."""
+    """Only nodes that carry the label ``ray-subcluster`` with this value; any node when left out."""
 
     @property
     def device(self) -> str:
@@ -30,7 +31,7 @@ class Place(Section):
 
     @property
     def options(self) -> dict[str, Any]:
-        """For ``ray.remote`` and the maps of Ray Data."""
+        """For ``ray.remote``."""
         return {"num_cpus": self.cpus, "num_gpus": self.gpus or None, "label_selector": self.labels or None}
 
 

@@ -13,6 +13,7 @@ from reasonembed import schemas, storage
 from reasonembed.artifacts import SCRATCH, Artifact
 from reasonembed.compaction import compact
 from reasonembed.config import Run, Train
+from reasonembed.config.cluster import POOL
 from reasonembed.distributed.row_stage import RowStage, Worker, actor_pool, write_rows
 from reasonembed.distributed.session import run_remote
 from reasonembed.redapter.batches import BATCHES, STEPS, Example, Step, draw, examples_of, hold_out, plan_steps, row_id
@@ -118,6 +119,8 @@ class StreamedBatches:
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
+        here = ray.get_runtime_context().get_node_labels().get(POOL)
+        context.execution_options.label_selector = {POOL: here} if here else None
         blocks = [pa.table({"step": numbers[i : i + STEPS_PER_READ]}) for i in range(0, len(numbers), STEPS_PER_READ)]
         rows = ray.data.from_blocks(blocks).map_batches(
             partial(_read_steps, self._files, rank(), world_size()),

@@ -52,6 +52,7 @@ def encode_corpus(
         schemas.EMBEDDINGS,
         "text_id",
         run.rows_per_block,
+        place=place,
     )
     written: list[str] = []
     resumed = rows_noted(uri)

@@ -10,7 +10,7 @@ from reasonembed import schemas, storage
 from reasonembed.artifacts import SCRATCH, Artifact
 from reasonembed.compaction import compact
 from reasonembed.config import Config
-from reasonembed.distributed.session import data_context, run_remote, start_ray
+from reasonembed.distributed.session import read_rows, run_remote, start_ray
 from reasonembed.distributed.workers import AssembleGroup
 from reasonembed.errors import JobFailed
 
@@ -22,13 +22,11 @@ def assemble_rows(
 ) -> dict[str, Any]:
     """Write ``schemas.TRAINING`` below ``uri``; queries without a positive or a negative stay in it as rejects."""
     start_ray()
-    data_context()
     storage.delete_tree(uri)
     folder = storage.join(uri, SCRATCH, "rows-0")
-    paths = [storage.open_filesystem(path)[1] for path in annotations.parquet()]
     fs, _ = storage.open_filesystem(uri)
     columns = ["query_id", "doc_id", "grade", "score", "reject_reason"]
-    pairs = ray.data.read_parquet(paths, filesystem=fs, columns=columns)
+    pairs = read_rows(annotations.parquet(), columns=columns)
     pairs.filter(expr=ray.data.expressions.col("reject_reason").is_null()).groupby(
         "query_id", num_partitions=config.run.actors
     ).map_groups(

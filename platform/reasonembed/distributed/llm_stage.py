@@ -65,7 +65,8 @@ def run_llm_stage(stage: LlmStage, config: Config, inputs: Sequence[str], uri: s
         make_engine=stage.make_engine,
     )
     task = stage.rows.task
-    row_stage = RowStage(stage.name, _no_transform, task.schema, task.id_column, asking.batch_rows)
+    place = config.cluster.llm if config.llm.engine == "vllm" else None
+    row_stage = RowStage(stage.name, _no_transform, task.schema, task.id_column, asking.batch_rows, place=place)
     scratch: list[str] = []
     meters: list[Meter] = []
     questions = list(inputs)

@@ -20,7 +20,7 @@ from reasonembed.artifacts import SCRATCH
 from reasonembed.compaction import compact
 from reasonembed.config import Place, Run
 from reasonembed.distributed.placement import data_place
-from reasonembed.distributed.session import data_context, run_remote, start_ray
+from reasonembed.distributed.session import data_context, read_rows, run_remote, start_ray
 from reasonembed.errors import JobFailed
 
 Worker = Callable[[pa.Table], pa.Table]
@@ -37,6 +37,7 @@ class RowStage:
         id_column: unique in the input and kept in the output, for resume.
         rows_per_block: of what is read; a block is worked on, written and noted as one.
         then_by: orders the rows that a row of the input became, for a stage that makes many of one.
+        place: all of the stage works in its pool; ``cluster.data`` when left out.
     """
 
     name: str
@@ -45,6 +46,7 @@ class RowStage:
     id_column: str
     rows_per_block: int
     then_by: str | None = None
+    place: Place | None = None
 
 
 class _Actor:
@@ -60,8 +62,8 @@ class _Actor:
 def actor_pool(
     make_worker: Callable[[], Worker], schema: pa.Schema, actors: int, place: Place | None = None
 ) -> Transform:
-    """A pool of actors, each of which makes its worker once and then maps blocks with it; at ``cluster.data`` when no
-    other place is named. Of GPUs there may be fewer than actors; the pool then makes do with those."""
+    """A pool of actors, each of which makes its worker once and then maps blocks with it; each asks for what a place
+    says, ``cluster.data`` when none is named. Of GPUs there may be fewer than actors; the pool makes do with those."""
 
     at = place or data_place()
 
@@ -73,7 +75,8 @@ def actor_pool(
             batch_size=None,
             batch_format="pyarrow",
             zero_copy_batch=True,
-            **at.options,
+            num_cpus=at.cpus,
+            num_gpus=at.gpus or None,
         )
 
     return transform
@@ -103,7 +106,7 @@ def rows_noted(uri: str, attempt: int = 0) -> int:
 
 def _execute(stage: RowStage, inputs: Sequence[str], folder: str, checkpoint: str) -> None:
     start_ray()
-    context = data_context()
+    context = data_context(stage.place)
     context.memory_usage_poll_interval_s = None  # walks through all pages of a large engine every second
     fs, path = storage.open_filesystem(folder)
     checkpoint_path = storage.open_filesystem(checkpoint)[1]
@@ -116,9 +119,7 @@ def _execute(stage: RowStage, inputs: Sequence[str], folder: str, checkpoint: st
     )
     fs.create_dir(checkpoint_path, recursive=True)
     try:
-        rows = ray.data.read_parquet(
-            [storage.open_filesystem(uri)[1] for uri in inputs], filesystem=storage.open_filesystem(inputs[0])[0]
-        ).repartition(target_num_rows_per_block=stage.rows_per_block)
+        rows = read_rows(inputs, stage.place).repartition(target_num_rows_per_block=stage.rows_per_block)
         stage.transform(rows).write_parquet(path, filesystem=fs, compression="zstd")
     finally:
         context.checkpoint_config = None

@@ -8,6 +8,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from reasonembed import storage
 from reasonembed.config import Place
 from reasonembed.distributed.placement import data_place
 
@@ -36,8 +37,9 @@ def start_ray() -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     logging.getLogger("ray.llm").setLevel(logging.WARNING)
     logging.getLogger("ray._private.worker").setLevel(logging.WARNING)
+    # In both cases: what fails comes back as an exception; what workers print is in Ray's session folder.
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(runtime_env={"env_vars": WORKER_ENV}, logging_level=logging.WARNING)
+        ray.init(runtime_env={"env_vars": WORKER_ENV}, logging_level=logging.WARNING, log_to_driver=False)
         return
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nobody but this process talks to this cluster
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -56,7 +58,6 @@ def start_ray() -> None:
         object_store_memory=OBJECT_STORE_BYTES,
         include_dashboard=False,
         logging_level=logging.WARNING,
-        # What fails comes back as an exception; what workers print is in Ray's session folder.
         log_to_driver=False,
     )
 
@@ -75,13 +76,31 @@ def run_remote(function: Callable[..., Any], *arguments: Any, place: Place | Non
     return ray.get(ray.remote(**options)(function).remote(*arguments, **keywords))
 
 
-def data_context() -> "ray.data.DataContext":
-    """Ray Data's context; what it runs goes to ``cluster.data``, but for maps that name a place of their own."""
+def data_context(place: Place | None = None) -> "ray.data.DataContext":
+    """Ray Data's context, which sends all that it runs to the pool of one place, ``cluster.data`` or another."""
     import ray.data
 
     context = ray.data.DataContext.get_current()
-    context.execution_options.label_selector = data_place().labels or None
+    context.execution_options.label_selector = (place or data_place()).labels or None
+    # The second kind of reader starts 32 actors for every read, wherever there is a CPU: an autoscaler would start GPU
+    # machines for them, and a small stage takes twice the time.
+    context.use_datasource_v2 = False
     return context
+
+
+def read_rows(uris: Sequence[str], place: Place | None = None, **options: Any) -> "ray.data.Dataset":
+    """Rows of Parquet files, to be worked on in the pool of a place."""
+    import ray.data
+
+    context = data_context(place)
+    shown, context.enable_progress_bars = context.enable_progress_bars, False  # a look into the files has one too
+    try:
+        paths, fs = [storage.open_filesystem(uri)[1] for uri in uris], storage.open_filesystem(uris[0])[0]
+        rows = ray.data.read_parquet(paths, filesystem=fs, **options)
+    finally:
+        context.enable_progress_bars = shown
+    rows.context.enable_progress_bars = shown
+    return rows
 
 
 def beside_this() -> dict[str, Any]:

@@ -136,9 +136,11 @@ def _client(address: str | None) -> Any:
 
 def _said(call: Any) -> Any:
     """The result of a call to the cluster; what it refuses is one line."""
+    from ray.exceptions import RayError
+
     try:
         return call()
-    except (OSError, RuntimeError, ValueError) as error:  # of requests, of Ray's client
+    except (OSError, RuntimeError, ValueError, RayError) as error:  # of requests, of Ray's client
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(f"the cluster does not take it: {first}") from None
 

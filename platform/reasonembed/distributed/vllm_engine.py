@@ -60,22 +60,15 @@ def vllm_transform(asking: Asking) -> Transform:
         postprocess_map_kwargs=LIGHT,
         builder_kwargs={"chat_template_kwargs": dict(llm.chat_template_kwargs)},
     )
-    _send_engines(processor, asking)
+    if llm.tensor_parallel > 1 and asking.place.labels:
+        # Ray Data sends actors to their pool, but not the placement groups that they make.
+        engines = processor.get_stage_by_name("vLLMEngineStage").map_batches_kwargs
+        engines["ray_remote_args_fn"] = partial(_placement_group, asking.place, llm.tensor_parallel)
     return processed(asking, processor, partial(finished, asking.rows, _vllm_answer))
 
 
 def _bundle(place: Place) -> dict[str, float]:
     return {"CPU": place.cpus} | ({"GPU": place.gpus} if place.gpus else {})
-
-
-def _send_engines(processor: Any, asking: Asking) -> None:
-    """Have the engines start in their pool; the processor's config has no word for labels."""
-    if not asking.place.labels:
-        return
-    arguments = processor.get_stage_by_name("vLLMEngineStage").map_batches_kwargs
-    arguments["label_selector"] = asking.place.labels
-    if "ray_remote_args_fn" in arguments:  # an engine of several GPUs, in a placement group of its own
-        arguments["ray_remote_args_fn"] = partial(_placement_group, asking.place, asking.llm.tensor_parallel)
 
 
 def _placement_group(place: Place, bundles: int) -> dict[str, Any]:

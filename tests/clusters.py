@@ -1,0 +1,158 @@
+"""Real Ray clusters on this machine: a head with dashboard and token, and machines that its autoscaler starts."""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+import requests
+from processes import free_port, wait_for
+from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
+
+BIN = Path(sys.executable).parent
+IDLE_SECONDS = 20  # longer than a worker of Ray takes to start
+FAKE_MACHINES = {
+    "RAY_FAKE_CLUSTER": "1",
+    "RAY_enable_autoscaler_v2": "1",
+    "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
+    "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
+    "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+    "PYTHONPATH": str(Path(__file__).parent),  # fake_machines
+}
+
+
+@dataclass(frozen=True)
+class Head:
+    address: str
+    """Of the dashboard."""
+    session: Path
+    """Where Ray writes its logs."""
+    env: dict[str, str]
+    """What a client needs to be let in."""
+    process: subprocess.Popen[str]
+
+    def machines(self, pool: str) -> set[str]:
+        """Ids of the machines of a pool that are alive."""
+        answer = requests.get(f"{self.address}/api/v0/nodes?detail=true", headers=self.headers, timeout=30).json()
+        nodes = answer["data"]["result"]["result"]
+        return {n["node_id"] for n in nodes if n["state"] == "ALIVE" and n["labels"].get("ray-subcluster") == pool}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.env['RAY_AUTH_TOKEN']}"}
+
+
+@contextmanager
+def head(*arguments: str, kinds: dict[str, dict[str, Any]] | None = None, **env: str) -> Iterator[Head]:
+    """``ray start --head`` with a token of its own; it and all that it has started end with the block.
+
+    Args:
+        arguments: more of them for ``ray start``.
+        kinds: ``available_node_types`` of machines that an autoscaler starts when they are asked for, and ends
+            when they have been idle for some seconds; the head then has no CPUs.
+        env: of the head and all machines.
+    """
+    # Not below pytest's folder: the sockets in it have names of 107 characters at most.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        yield from _head(Path(folder), arguments, kinds, env)
+
+
+def _head(
+    folder: Path, arguments: tuple[str, ...], kinds: dict[str, dict[str, Any]] | None, env: dict[str, str]
+) -> Iterator[Head]:
+    port, dashboard = free_port(), free_port()
+    if kinds is not None:
+        arguments += (f"--autoscaling-config={_autoscaling(folder, port, kinds)}", "--num-cpus=0")
+        env = FAKE_MACHINES | env
+    token = secrets.token_hex(32)
+    auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+    shared = {
+        # Jobs are started by `python`, as on a machine of a cluster.
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+    log = (folder / "head.log").open("w")
+    process = subprocess.Popen(
+        [
+            *(str(BIN / "ray"), "start", "--head", "--block", "--disable-usage-stats"),
+            *(f"--port={port}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}"),
+            *(f"--dashboard-agent-listen-port={free_port()}", "--min-worker-port=0", "--max-worker-port=0"),
+            *("--include-dashboard=true", f"--temp-dir={folder}", "--object-store-memory=300000000"),
+            *arguments,
+        ],
+        env={**os.environ, **shared, **auth, **env},
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        text=True,
+    )
+    address = f"http://127.0.0.1:{dashboard}"
+    try:
+        wait_for(lambda: _answers(f"{address}/api/version"), process, 120)
+        yield Head(address, (folder / "session_latest").resolve(), auth, process)
+    finally:
+        _end(process, folder)
+        print((folder / "head.log").read_text())  # pytest shows it where a test fails  # noqa: T201
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).status_code in (200, 401, 403)
+    except requests.RequestException:
+        return False
+
+
+def _end(process: subprocess.Popen[str], folder: Path) -> None:
+    process.kill()  # asked to end, a head would first wait half a minute for its machines
+    process.wait()
+    # Machines that the autoscaler started are nobody's children, and their engines carry no folder in their names.
+    for other in psutil.process_iter(["cmdline"]):
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if str(folder) in " ".join(other.info["cmdline"] or []):
+                for each in (other, *other.children(recursive=True)):
+                    with suppress(psutil.NoSuchProcess):
+                        each.kill()
+
+
+def _autoscaling(folder: Path, port: int, kinds: dict[str, dict[str, Any]]) -> Path:
+    """A config of the autoscaler for machines that are processes here: Ray's fake multi-node provider."""
+    provider = {
+        "type": "external",
+        "module": "fake_machines.FakeMachines",
+        "folder": str(folder),
+        "gcs_address": f"{ray.util.get_node_ip_address()}:{port}",
+        "head_node_id": FAKE_HEAD_NODE_ID,
+        "launch_multiple": True,
+        "disable_node_updaters": True,
+    }
+    head_kind = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
+    config: dict[str, Any] = {
+        "cluster_name": "fake",
+        "max_workers": 8,
+        "idle_timeout_minutes": IDLE_SECONDS / 60,
+        "upscaling_speed": 10,
+        "provider": provider,
+        "head_node_type": "ray.head.default",
+        "available_node_types": {
+            "ray.head.default": head_kind,
+            **{name: {"node_config": {}, "min_workers": 0, **kind} for name, kind in kinds.items()},
+        },
+        "file_mounts_sync_continuously": False,
+    }
+    config |= {name: {} for name in ("docker", "auth", "file_mounts")}
+    config |= {name: [] for name in ("cluster_synced_files", "rsync_exclude", "rsync_filter")}
+    steps = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
+    config |= {f"{step}_commands": [] for step in steps}
+    place = folder / "autoscaling.json"
+    place.write_text(json.dumps(config))
+    return place
