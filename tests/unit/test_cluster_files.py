@@ -1,6 +1,7 @@
 """``cluster/``: what would be said to each file by those who read it, and whether the work fits the machines."""
 
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -139,8 +140,12 @@ def test_the_image_has_the_wheel_and_what_lies_beside_it(repository, tmp_path):
     for target in ("cpu", "gpu"):
         (stage,) = (stage for stage in stages if stage.splitlines()[0].endswith(f"AS {target}"))
         assert stage.rstrip().endswith("USER 1000")
+    source = tmp_path / "src"  # building leaves things behind
+    shutil.copytree(repository / "platform", source / "platform")
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(repository / name, source)
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
-    subprocess.run([*build, str(repository)], check=True, capture_output=True)
+    subprocess.run([*build, str(source)], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     package = repository / "platform"
