@@ -42,7 +42,7 @@ def test_an_engine_takes_as_many_gpus_as_share_its_model(engine, gpus, parallel,
 def test_vllm_for_gpus_is_not_started_on_cpus(monkeypatch, there, gpus, refused):
     monkeypatch.setattr(vllm_engine, "_installed", there.__contains__)
     if refused:
-        with pytest.raises(UserError, match="cluster.profile=single-gpu"):
+        with pytest.raises(UserError, match=r"cluster\.profile=single-gpu"):
             vllm_engine.check_build(Place(gpus=gpus))
     else:
         vllm_engine.check_build(Place(gpus=gpus))
