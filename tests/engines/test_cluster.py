@@ -72,7 +72,9 @@ def cluster(tmp_path_factory, tiny_corpus, tiny_model, s3_server, repository) ->
     }
     folder = tmp_path_factory.mktemp("cluster")
     boto3.client("s3").create_bucket(Bucket="cluster")
-    config = write_config(folder / "tiny.yaml", ROOT, tiny_corpus, tiny_model)
+    # Training as such is tested elsewhere.
+    short = {"workers": 1, "engine": "torch", "zero_stage": 0, "steps": 2, "ri_start_step": 1}
+    config = write_config(folder / "tiny.yaml", ROOT, tiny_corpus, tiny_model, train=short)
     (folder / "keys").write_text(f"mine: {keys['mine']}\n")
     env = {name: value for name, value in keys.items() if name.isupper()}
     # As in the image: serve/ is found wherever Ray starts a process.
