@@ -30,6 +30,11 @@ class Place(Section):
         return {POOL: self.pool} if self.pool else {}
 
     @property
+    def bundle(self) -> dict[str, float]:
+        """As Ray's placement groups count."""
+        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+
+    @property
     def options(self) -> dict[str, Any]:
         """For ``ray.remote``."""
         return {"num_cpus": self.cpus, "num_gpus": self.gpus or None, "label_selector": self.labels or None}

@@ -80,7 +80,7 @@ def _trainer(job: TrainJob, progress: Any, fs: pafs.FileSystem, path: str) -> ra
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=place.gpus > 0,
-            resources_per_worker={"CPU": place.cpus} | ({"GPU": place.gpus} if place.gpus else {}),
+            resources_per_worker=place.bundle,
             label_selector=place.labels or None,
         ),
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if place.gpus else "gloo"),

@@ -50,7 +50,7 @@ def vllm_transform(asking: Asking) -> Transform:
         max_concurrent_batches=llm.concurrent_batches,
         should_continue_on_error=True,
         log_engine_metrics=True,
-        placement_group_config={"bundle_per_worker": _bundle(asking.place)},
+        placement_group_config={"bundle_per_worker": asking.place.bundle},
         chat_template_stage={"enabled": True, "batch_size": asking.batch_rows, "concurrency": 1, **LIGHT},
         tokenize_stage=False,
         detokenize_stage=False,
@@ -69,12 +69,8 @@ def vllm_transform(asking: Asking) -> Transform:
     return processed(asking, processor, partial(finished, asking.rows, _vllm_answer))
 
 
-def _bundle(place: Place) -> dict[str, float]:
-    return {"CPU": place.cpus} | ({"GPU": place.gpus} if place.gpus else {})
-
-
 def _placement_group(place: Place, bundles: int) -> dict[str, Any]:
-    group = ray.util.placement_group([_bundle(place)] * bundles, bundle_label_selector=[place.labels] * bundles)
+    group = ray.util.placement_group([place.bundle] * bundles, bundle_label_selector=[place.labels] * bundles)
     strategy = PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=True)
     return {"scheduling_strategy": strategy}
 
