@@ -1,6 +1,6 @@
 """What each kind of index costs and finds, on synthetic vectors, one command:
 
-    python benchmarks/index.py [--vectors 1000000] [--dimension 384] [--kinds flat ivf hnsw ivf-pq]
+    python benchmarks/index.py [--vectors 1000000] [--dimension 384] [--kinds flat ivf hnsw ivf-pq] [--device cuda]
 
 Unit vectors around the centres of clusters, as texts lie around topics; queries are drawn in the same way. Recall@10 is
 the share of a query's ten nearest vectors, by exact search, that the index finds. Every index is built in a process of
@@ -41,9 +41,11 @@ def main() -> None:
     parser.add_argument("--vectors", type=int, default=1_000_000)
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--kinds", nargs="+", default=list(FARTHER))
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: not for hnsw")
     arguments = parser.parse_args()
     console = Console(stderr=True)
-    table = Table(title=f"{arguments.vectors:,} vectors of {arguments.dimension} dimensions, {os.cpu_count()} cores")
+    where = f"{os.cpu_count()} cores" if arguments.device == "cpu" else "a GPU"
+    table = Table(title=f"{arguments.vectors:,} vectors of {arguments.dimension} dimensions, {where}")
     for name in ("kind", "searched", "recall@10", "queries/s", "build s", "file GiB", "peak GiB of building"):
         table.add_column(name, justify="left" if name in ("kind", "searched") else "right")
     with tempfile.TemporaryDirectory() as folder:
@@ -52,13 +54,13 @@ def main() -> None:
         context = multiprocessing.get_context("spawn")
         exact: np.ndarray | None = None
         for kind in dict.fromkeys(["flat", *arguments.kinds]):
-            process = context.Process(target=_build, args=(kind, place))
+            process = context.Process(target=_build, args=(kind, place, arguments.device))
             process.start()
             process.join()
             if process.exitcode:
                 raise SystemExit(f"building {kind} failed")
             built = json.loads((place / f"{kind}.json").read_text())
-            index = open_index(place / kind)
+            index = open_index(place / kind, arguments.device)
             for far in FARTHER[kind]:
                 found, rate = _search(ShardedIndex([index], Index(kind=kind, **far)), queries)
                 exact = found if exact is None else exact
@@ -88,10 +90,10 @@ def _draw(vectors: int, dimension: int, place: Path) -> np.ndarray:
     return drawn(QUERIES)
 
 
-def _build(kind: str, place: Path) -> None:
+def _build(kind: str, place: Path, device: str) -> None:
     vectors = np.load(place / "vectors.npy")
     started = time.perf_counter()
-    build_index(vectors, Index.model_validate({"kind": kind}), 0, place / kind)
+    build_index(vectors, Index.model_validate({"kind": kind}), 0, place / kind, device)
     told: dict[str, Any] = {
         "seconds": time.perf_counter() - started,
         "bytes": (place / kind).stat().st_size,

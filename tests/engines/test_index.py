@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from reasonembed import artifacts
-from reasonembed.config import load_config
+from reasonembed.config import Place, load_config
 from reasonembed.distributed import indexing
 from reasonembed.distributed.pipeline import Pipeline
 from reasonembed.embedder.model import Embedder
@@ -97,13 +97,14 @@ def test_a_damaged_file_is_noticed_before_it_answers(finished, build, tmp_path):
 def test_an_interrupted_build_does_not_build_finished_shards_again(finished, build, monkeypatch):
     first = build("index.shards=2", "index.recall_sample=7")
     built = []
-    monkeypatch.setattr(indexing, "run_all", lambda function, calls: built.extend(shard for _, shard in calls))
+    monkeypatch.setattr(indexing, "run_all", lambda function, calls, place: built.extend(shard for _, shard in calls))
     job = indexing.IndexJob(
         first.input("corpus"),
         first.input("embeddings"),
         load_config(finished.config, ["index.shards=2", "index.recall_sample=7"]).index,
         42,
         first.uri,
+        Place(),
     )
     (finished.root / first.uri / ".work").mkdir()
     (finished.root / first.uri / ".work" / "shard-00000.done").touch()
@@ -115,7 +116,7 @@ def test_an_interrupted_build_does_not_build_finished_shards_again(finished, bui
 def test_vectors_of_a_shard_are_those_of_its_documents(finished, build):
     index = build()
     job = indexing.IndexJob(
-        index.input("corpus"), index.input("embeddings"), load_config(finished.config).index, 42, index.uri
+        index.input("corpus"), index.input("embeddings"), load_config(finished.config).index, 42, index.uri, Place()
     )
     documents = job.documents()
     vectors = job.vectors(documents)

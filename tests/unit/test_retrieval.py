@@ -1,5 +1,8 @@
 import math
+from dataclasses import dataclass
+from types import SimpleNamespace
 
+import faiss
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -153,3 +156,60 @@ def test_other_indexes_find_most_of_it_and_more_when_they_look_further(vectors, 
 def test_codes_need_documents_to_be_learnt_from(vectors, tmp_path):
     with pytest.raises(UserError, match="a shard has 100 documents only"):
         build_index(vectors[:100], Index(kind="ivf-pq"), 0, tmp_path / "i")
+
+
+@pytest.fixture
+def pretended_gpu(monkeypatch):
+    """FAISS with a GPU that is none, and refuses what FAISS's kernels refuse; returns what was searched there."""
+    searched = []
+
+    @dataclass
+    class OnGpu:
+        index: faiss.Index
+        options: object
+
+        def __getattr__(self, name):
+            return getattr(self.index, name)
+
+        def search(self, queries, k, params=None):
+            assert k <= 2048
+            assert params is None or (params.sel is None and params.nprobe <= 2048)
+            assert params is None or not isinstance(self.index, faiss.IndexFlat)
+            searched.append(k)
+            return self.index.search(queries, k, params=params)
+
+    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(faiss, "GpuClonerOptions", SimpleNamespace, raising=False)
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1, raising=False)
+    clone = lambda resources, device, index, options: OnGpu(index, options)  # noqa: E731
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu", clone, raising=False)
+    monkeypatch.setattr(faiss, "index_gpu_to_cpu", lambda there: there.index, raising=False)
+    return searched
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf", "ivf-pq"])
+def test_on_a_gpu_is_searched_what_can_be_and_the_rest_finds_the_same(vectors, tmp_path, pretended_gpu, kind):
+    settings = Index(kind=kind, probes=3, pq_bytes=8)
+    build_index(vectors, settings, 0, tmp_path / "cpu")
+    build_index(vectors, settings, 0, tmp_path / "cuda", "cuda")
+    assert (tmp_path / "cpu").read_bytes() == (tmp_path / "cuda").read_bytes()
+    there = ShardedIndex([open_index(tmp_path / "cuda", "cuda")], settings)
+    here = ShardedIndex([open_index(tmp_path / "cpu")], settings)
+    for k, allowed, on_gpu in ((10, None, True), (2500, None, False), (5, np.arange(3000) % 7 == 0, False)):
+        pretended_gpu.clear()
+        found, expected = (index.search(vectors[:4], k, allowed) for index in (there, here))
+        assert [part.tolist() for part in found] == [part.tolist() for part in expected]
+        assert pretended_gpu == ([k] if on_gpu else [])
+
+
+def test_a_gpu_that_faiss_cannot_use_is_told_in_one_line(vectors, tmp_path, monkeypatch):
+    build_index(vectors, Index(), 0, tmp_path / "flat")
+    build_index(vectors, Index(kind="hnsw"), 0, tmp_path / "hnsw")
+    with pytest.raises(UserError, match="install faiss-gpu-cu12 instead of faiss-cpu"):
+        open_index(tmp_path / "flat", "cuda")
+    with pytest.raises(UserError, match="hnsw cannot be on a GPU"):
+        open_index(tmp_path / "hnsw", "cuda")
+    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0, raising=False)
+    with pytest.raises(UserError, match="FAISS sees none"):
+        build_index(vectors, Index(kind="ivf"), 0, tmp_path / "ivf", "cuda")

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from manifests import check_serve, refused, typos
 
+from reasonembed.config import Place
 from reasonembed.distributed.serving import ServeArgs, build
 from reasonembed.errors import UserError
 
@@ -48,6 +49,16 @@ def test_behind_haproxy_keys_are_wanted(monkeypatch):
     with pytest.raises(UserError, match="cannot see who asks"):
         build(ServeArgs())
     assert build(ServeArgs(host="127.0.0.1")) is not None
+
+
+def test_a_gpu_for_searches_goes_to_the_shards():
+    search = Place(gpus=0.5, pool="serve")
+    with pytest.raises(UserError, match="search_shards must be 1 or more"):
+        build(ServeArgs(host="127.0.0.1", search=search))
+    application = build(ServeArgs(host="127.0.0.1", search=search, search_shards=1))
+    [shard] = application._bound_deployment.init_args[2]
+    assert shard._bound_deployment.ray_actor_options["num_gpus"] == 0.5
+    assert shard._bound_deployment.init_args == (0, 1, "cuda")
 
 
 def test_the_dashboard_asks_for_metrics_that_there_are(repository):

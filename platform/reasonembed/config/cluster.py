@@ -40,19 +40,38 @@ class Place(Section):
         return {"num_cpus": self.cpus, "num_gpus": self.gpus or None, "label_selector": self.labels or None}
 
 
-Work = Literal["data", "encode", "llm", "train", "serve"]
+Work = Literal["data", "encode", "llm", "train", "index", "serve", "search"]
 
 ANY_CPU, ANY_GPU = {"cpus": 1.0}, {"cpus": 1.0, "gpus": 1.0}
+HALF_CPU = {"cpus": 0.5}
 PROFILES: dict[str, dict[Work, dict[str, Any]]] = {
-    # An engine on CPUs uses all cores there are, whatever it asks for; half a CPU leaves room for the rest.
-    "laptop": {"data": ANY_CPU, "encode": ANY_CPU, "llm": {"cpus": 0.5}, "train": ANY_CPU, "serve": ANY_CPU},
-    "single-gpu": {"data": ANY_CPU, "encode": ANY_GPU, "llm": ANY_GPU, "train": ANY_GPU, "serve": ANY_GPU},
+    "laptop": {
+        "data": ANY_CPU,
+        "encode": ANY_CPU,
+        # An engine on CPUs uses all cores there are, whatever it asks for; half a CPU leaves room for the rest.
+        "llm": HALF_CPU,
+        "train": ANY_CPU,
+        "index": ANY_CPU,
+        "serve": ANY_CPU,
+        "search": HALF_CPU,
+    },
+    "single-gpu": {
+        "data": ANY_CPU,
+        "encode": ANY_GPU,
+        "llm": ANY_GPU,
+        "train": ANY_GPU,
+        "index": ANY_CPU,
+        "serve": ANY_GPU,
+        "search": HALF_CPU,
+    },
     "gpu-cluster": {
         "data": ANY_CPU | {"pool": "cpu"},
         "encode": ANY_GPU | {"pool": "gpu-spot"},
         "llm": ANY_GPU | {"pool": "gpu-spot"},
         "train": ANY_GPU | {"pool": "gpu-train"},
+        "index": ANY_CPU | {"pool": "cpu"},
         "serve": ANY_GPU | {"pool": "serve"},
+        "search": HALF_CPU | {"pool": "serve"},
     },
 }
 
@@ -64,15 +83,20 @@ class Cluster(Section):
     """``laptop``: CPUs. ``single-gpu``: models on GPUs, of any machine that has some. ``gpu-cluster``: each kind of
     work in the pool that the files in ``cluster/`` make for it."""
     data: Place = Place()
-    """Reading, mining, joining, measuring, building the index; also a job's own process."""
+    """Reading, mining, joining, measuring; also a job's own process."""
     encode: Place = Place()
     """Documents and questions to vectors."""
     llm: Place = Place()
     """An engine of ``llm.engine: vllm`` (of one GPU; ``llm.tensor_parallel`` takes as many times more)."""
     train: Place = Place()
     """A rank of training."""
+    index: Place = Place()
+    """Building a shard of the index. With a GPU, ``ivf`` and ``ivf-pq`` learn and sort on it."""
     serve: Place = Place()
     """An encoder of the endpoint that ``jobs/serve.py`` starts."""
+    search: Place = Place(cpus=0.5)
+    """A process of the endpoint that holds a part of the index, of which ``serve.search_shards`` are started. With a
+    GPU its searches are there, but for those among some documents only (a task's, or not certain ones)."""
 
     @model_validator(mode="before")
     @classmethod

@@ -1,7 +1,7 @@
 """The stage ``index``: a FAISS index and the documents beside it, shard by shard, and how well it finds."""
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,13 @@ import pyarrow.compute as pc
 
 from reasonembed import schemas, storage
 from reasonembed.artifacts import SCRATCH, Artifact
-from reasonembed.config import Index
+from reasonembed.config import Index, Place
 from reasonembed.distributed.session import run_all, run_remote
 from reasonembed.embedder.prompts import document_text
 from reasonembed.ids import text_id
 from reasonembed.retrieval.bm25 import Bm25
 from reasonembed.retrieval.collection import vectors_of
+from reasonembed.retrieval.exact import ExactScores
 from reasonembed.retrieval.faiss_index import (
     BM25_FOLDER,
     DOCUMENTS,
@@ -40,6 +41,7 @@ class IndexJob:
     settings: Index
     seed: int
     uri: str
+    place: Place
 
     def folder(self, shard: int) -> str:
         return storage.join(self.uri, shard_folder(shard))
@@ -78,13 +80,13 @@ class IndexJob:
 def build_served_index(job: IndexJob) -> dict[str, Any]:
     """Build all shards, those of an interrupted run excepted, and measure recall@10 against exact search."""
     if job.settings.shards > job.corpus.figures["rows"]:
-        job = IndexJob(job.corpus, job.embeddings, job.settings.model_copy(update={"shards": 1}), job.seed, job.uri)
+        job = replace(job, settings=job.settings.model_copy(update={"shards": 1}))
     shards = range(job.settings.shards)
     missing = [shard for shard in shards if not storage.exists(_done(job, shard_folder(shard)))]
-    run_all(_build_shard, [(job, shard) for shard in missing])
+    run_all(_build_shard, [(job, shard) for shard in missing], job.place)
     if job.settings.bm25 and not storage.exists(_done(job, BM25_FOLDER)):
         run_remote(_weigh_words, job)
-    return dict(run_remote(_measure, job))
+    return dict(run_remote(_measure, job, place=job.place))
 
 
 def _done(job: IndexJob, part: str) -> str:
@@ -94,7 +96,8 @@ def _done(job: IndexJob, part: str) -> str:
 def _build_shard(job: IndexJob, shard: int) -> None:
     documents = job.documents(shard)
     with tempfile.TemporaryDirectory(prefix="reasonembed-") as folder:
-        build_index(job.vectors(documents), job.settings, job.seed, Path(folder) / INDEX_FILE)
+        vectors = job.vectors(documents)
+        build_index(vectors, job.settings, job.seed, Path(folder) / INDEX_FILE, job.place.device)
         storage.upload_tree(Path(folder), job.folder(shard))
     storage.write_table(documents, storage.join(job.folder(shard), DOCUMENTS_FILE))
     storage.write_bytes(_done(job, shard_folder(shard)), b"")
@@ -143,11 +146,12 @@ def _exact_neighbours(job: IndexJob, queries: np.ndarray, k: int) -> np.ndarray:
     scores, places = np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
     start = 0
     for shard in range(job.settings.shards):
-        vectors = job.vectors(job.documents(shard))
-        here = np.tile(np.arange(start, start + len(vectors)), (len(queries), 1))
-        scores = np.concatenate([scores, queries @ vectors.T], axis=1)
+        documents = job.documents(shard)
+        exact = ExactScores(job.vectors(documents), documents["text"].to_pylist(), job.place.device)
+        here = np.tile(np.arange(start, start + len(documents)), (len(queries), 1))
+        scores = np.concatenate([scores, exact(queries)], axis=1)
         places = np.concatenate([places, here], axis=1)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         scores, places = np.take_along_axis(scores, order, axis=1), np.take_along_axis(places, order, axis=1)
-        start += len(vectors)
+        start += len(documents)
     return places

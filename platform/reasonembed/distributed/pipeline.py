@@ -25,7 +25,7 @@ class Pipeline(EvaluationStages):
         def build(uri: str) -> dict[str, Any]:
             from reasonembed.distributed.indexing import IndexJob, build_served_index
 
-            return build_served_index(IndexJob(corpus, embeddings, settings, seed, uri))
+            return build_served_index(IndexJob(corpus, embeddings, settings, seed, uri, self.config.cluster.index))
 
         section: dict[str, Any] = {
             "index": settings.model_dump(exclude={"model"}),

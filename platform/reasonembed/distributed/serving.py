@@ -50,7 +50,9 @@ class ServeArgs(Serve):
     run_root: str = "runs/quickstart"
     """Root of a finished pipeline run."""
     place: Place = Place()
-    """What an encoder asks Ray for; gateways and shards go to the same pool, without its GPUs."""
+    """What an encoder asks Ray for; gateways go to the same pool, without its GPUs."""
+    search: Place = Place(cpus=0.5)
+    """What each of ``search_shards`` asks Ray for; with a GPU, that is where it searches."""
 
 
 class Changeable(BaseModel):
@@ -101,9 +103,9 @@ class Encoder:
 class Shard(PartStore):
     """A part of the index, where the whole of it is too large for one machine."""
 
-    def __init__(self, number: int, parts: int) -> None:
+    def __init__(self, number: int, parts: int, device: str) -> None:
         _search_with_one_thread()
-        super().__init__(number, parts)
+        super().__init__(number, parts, device)
 
 
 class Gateway:
@@ -240,9 +242,11 @@ def build(args: ServeArgs) -> serve.Application:
         )
 
     encoder = deployed(Encoder, "encoder", args.encoders, args.place).bind(args)
-    parts = args.search_shards
+    parts, search = args.search_shards, args.search
+    if search.gpus and not parts:
+        raise UserError("gateways have no GPU: with one for search, search_shards must be 1 or more")
+    shards = [deployed(Shard, f"shard-{n}", 1, search).bind(n, parts, search.device) for n in range(parts)]
     light = Place(cpus=0.5, pool=args.place.pool)
-    shards = [deployed(Shard, f"shard-{number}", 1, light).bind(number, parts) for number in range(parts)]
     gateway = deployed(serve.ingress()(Gateway), "gateway", args.gateways, light, user_config=Changeable().model_dump())
     return gateway.bind(args, encoder, shards)
 
@@ -278,7 +282,8 @@ def serve_forever(config: Config) -> None:
         UserError: there is nothing to serve, or everybody could ask.
         JobFailed: what there is cannot be served.
     """
-    args = ServeArgs(run_root=config.run.root, place=config.cluster.serve, **config.serve.model_dump())
+    places = {"place": config.cluster.serve, "search": config.cluster.search}
+    args = ServeArgs(run_root=config.run.root, **places, **config.serve.model_dump())
     # Before Ray starts, so that the message comes at once.
     finished_index(_candidates(args.index, args.run_root)[0])
     if not read_keys(args.keys_file) and not is_loopback(args.host):

@@ -62,10 +62,10 @@ def start_ray() -> None:
     )
 
 
-def run_all(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """Call a function on workers of the cluster, once for each tuple of arguments, and wait for the results."""
+def run_all(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], place: Place) -> list[Any]:
+    """Call a function on workers at a place, once for each tuple of arguments, and wait for the results."""
     start_ray()
-    remote = ray.remote(**data_place().options)(function)
+    remote = ray.remote(**place.options)(function)
     return list(ray.get([remote.remote(*arguments) for arguments in calls]))
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from reasonembed import storage
 from reasonembed.config import Index
 from reasonembed.errors import UserError
+from reasonembed.retrieval.gpu_index import GpuIndex, filled
 
 DOCUMENTS = pa.schema([("task", pa.string()), ("doc_id", pa.string()), ("text", pa.string())])
 INDEX_FILE, DOCUMENTS_FILE, BM25_FOLDER = "index.faiss", "documents.parquet", "bm25"
@@ -23,19 +24,17 @@ FEW = 10_000
 faiss.cvar.distance_compute_blas_threshold = 1
 
 
-def build_index(vectors: np.ndarray, settings: Index, seed: int, path: Path) -> None:
+def build_index(vectors: np.ndarray, settings: Index, seed: int, path: Path, device: str = "cpu") -> None:
     """Write an index of (documents, dim) float32 unit vectors; positions are their order.
 
     Raises:
-        UserError: there are too few of them to learn the codes of ``ivf-pq`` from.
+        UserError: there are too few of them to learn the codes of ``ivf-pq`` from; or FAISS has no such device.
     """
     vectors = np.ascontiguousarray(vectors, np.float32)
     index = _empty(len(vectors), vectors.shape[1], settings)
-    if not index.is_trained:
-        size = min(len(vectors), settings.training_vectors)
-        index.train(vectors[np.random.default_rng(seed).permutation(len(vectors))[:size]])
-    index.add(vectors)
-    faiss.write_index(index, str(path))
+    size = 0 if index.is_trained else min(len(vectors), settings.training_vectors)
+    training = vectors[np.random.default_rng(seed).permutation(len(vectors))[:size]]
+    faiss.write_index(filled(index, training, vectors, device), str(path))
 
 
 def _empty(documents: int, dimension: int, settings: Index) -> faiss.Index:
@@ -58,8 +57,13 @@ def _empty(documents: int, dimension: int, settings: Index) -> faiss.Index:
     return faiss.IndexIVFPQ(faiss.IndexFlatIP(dimension), dimension, lists, codes, 8, metric)
 
 
-def open_index(path: Path) -> faiss.Index:
-    return faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+def open_index(path: Path, device: str = "cpu") -> faiss.Index | GpuIndex:
+    """
+    Raises:
+        UserError: FAISS has no such device, or the index cannot be there.
+    """
+    index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+    return index if device == "cpu" else GpuIndex(index)
 
 
 class ShardedIndex:
@@ -70,7 +74,7 @@ class ShardedIndex:
         settings: how far a search looks.
     """
 
-    def __init__(self, shards: Sequence[faiss.Index], settings: Index) -> None:
+    def __init__(self, shards: Sequence[faiss.Index | GpuIndex], settings: Index) -> None:
         self._shards = list(shards)
         self._settings = settings
         self._starts = np.cumsum([0, *(shard.ntotal for shard in shards)])
@@ -99,7 +103,7 @@ class ShardedIndex:
     ) -> tuple[np.ndarray, np.ndarray]:
         shard, start, end = self._shards[number], self._starts[number], self._starts[number + 1]
         here = None if allowed is None else allowed[start:end]
-        if here is not None and self._settings.kind == "hnsw" and here.sum() <= max(FEW, shard.ntotal // 10):
+        if here is not None and isinstance(shard, faiss.IndexHNSW) and here.sum() <= max(FEW, shard.ntotal // 10):
             scores, positions = _among(shard, queries, k, np.flatnonzero(here))
         else:
             scores, positions = shard.search(queries, k, params=self._parameters(here))

@@ -45,12 +45,14 @@ class IndexPart:
         index: a finished index.
         number: of this part,
         parts: of so many. The shards of the index are dealt out in runs, so that a part is a run of documents too.
+        device: where vectors are searched, ``cpu`` or ``cuda``.
 
     Raises:
-        UserError: the index has fewer shards than there are parts, or a file is not what the record says.
+        UserError: the index has fewer shards than there are parts, or a file is not what the record says; or the
+            device is not there, or has no search of this kind.
     """
 
-    def __init__(self, index: Artifact, number: int = 0, parts: int = 1) -> None:
+    def __init__(self, index: Artifact, number: int = 0, parts: int = 1, device: str = "cpu") -> None:
         shards = int(index.figures["shards"])
         if parts > shards:
             raise UserError(
@@ -63,7 +65,7 @@ class IndexPart:
         opened, words, tables = [], [], []
         for shard in range(first, end):
             with storage.local_copy(storage.join(index.uri, shard_folder(shard))) as folder:
-                opened.append(open_index(folder / INDEX_FILE))
+                opened.append(open_index(folder / INDEX_FILE, device))
                 if settings.bm25:
                     words.append(Bm25.load(folder / BM25_FOLDER))
             tables.append(index.table(DOCUMENTS, f"{shard_folder(shard)}/{DOCUMENTS_FILE}"))

@@ -23,8 +23,8 @@ class Store(Protocol):
 class PartStore:
     """One part of each index, in this process."""
 
-    def __init__(self, number: int = 0, parts: int = 1) -> None:
-        self._parts: Kept[str, IndexPart] = Kept(lambda uri: IndexPart(finished_index(uri), number, parts))
+    def __init__(self, number: int = 0, parts: int = 1, device: str = "cpu") -> None:
+        self._parts: Kept[str, IndexPart] = Kept(lambda uri: IndexPart(finished_index(uri), number, parts, device))
 
     async def dense(self, uri: str, vectors: np.ndarray, k: int, within: Within) -> list[Found]:
         return await asyncio.to_thread((await self._parts.get(uri)).dense, vectors, k, within)
