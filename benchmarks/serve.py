@@ -134,9 +134,15 @@ def _overload(load: "Load", process: psutil.Process, seconds: int) -> None:
     while _seconds_alone(load) > 1.5 * before and time.perf_counter() < ended + 60:
         time.sleep(0.1)
     say(f"{time.perf_counter() - ended:.1f} s later a request alone takes no more than half as long again as before")
-    fifth = max(1, len(memory) // 5)
-    parts = [statistics.median(memory[start : start + fifth]) for start in range(0, 5 * fifth, fifth)]
-    say(f"memory of all processes by fifths of that time: {', '.join(f'{part:.2f}' for part in parts)} GiB")
+    say("memory by fifths of that time, MiB:")
+    for title in sorted({title for seen in memory for title in seen}):
+        say(f"  {title}: {_by_fifths([seen.get(title, 0.0) for seen in memory])}")
+    say(f"  all: {_by_fifths([sum(seen.values()) for seen in memory])}")
+
+
+def _by_fifths(values: list[float]) -> str:
+    fifth = max(1, len(values) // 5)
+    return ", ".join(f"{statistics.median(values[start : start + fifth]):.0f}" for start in range(0, 5 * fifth, fifth))
 
 
 def _seconds_alone(load: "Load", times: int = 9) -> float:
@@ -149,26 +155,34 @@ def _seconds_alone(load: "Load", times: int = 9) -> float:
 
 
 @contextmanager
-def _watched_memory(process: psutil.Process) -> Iterator[list[float]]:
-    """GiB of the processes below one, every second."""
-    found: list[float] = []
+def _watched_memory(process: psutil.Process) -> Iterator[list[dict[str, float]]]:
+    """MiB of the processes below one, every second, by the first words of their command lines."""
+    found: list[dict[str, float]] = []
     stop = threading.Event()
 
     def watch() -> None:
         while not stop.wait(1):
-            total = 0
+            seen: dict[str, float] = {}
             for one in process.children(recursive=True):
                 try:
-                    total += one.memory_full_info().uss
+                    title = _title(one.cmdline())
+                    seen[title] = seen.get(title, 0.0) + one.memory_full_info().uss / (1 << 20)
                 except psutil.Error:
                     continue
-            found.append(total / (1 << 30))
+            found.append(seen)
 
     thread = threading.Thread(target=watch)
     thread.start()
     yield found
     stop.set()
     thread.join()
+
+
+def _title(command: list[str]) -> str:
+    """``ray::ServeReplica:search:gateway``, ``raylet``, ``dashboard/agent.py``."""
+    words = [Path(word).name if word.startswith("/") else word for word in " ".join(command).split()]
+    named = [word for word in words if word.endswith(".py")]
+    return (named or words or ["?"])[0][:40]
 
 
 class Load:

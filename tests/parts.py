@@ -173,8 +173,8 @@ class MemoryBatches:
         ]
 
     def examples(self, start: int):
-        from reasonembed.redapter.batches import examples_of
-        from reasonembed.redapter.gather import rank, shares, world_size
+        from reasonembed.redapter.batches import examples_of, shares
+        from reasonembed.redapter.gather import rank, world_size
 
         for table in self._tables[start:]:
             counts = shares(table.num_rows, world_size())

@@ -34,7 +34,7 @@ ENGINE = {
     "max_num_seqs": 32,
     "block_size": 32,
 }
-SHORT = {"max_new_tokens": 160, "max_text_chars": 30}
+SHORT = {"max_new_tokens": 100, "max_text_chars": 12}
 
 
 def artifact_of(done):

@@ -9,7 +9,8 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
-from reasonembed.redapter.gather import gather, shares, total
+from reasonembed.redapter.batches import shares
+from reasonembed.redapter.gather import gather, total
 from reasonembed.redapter.losses import (
     infonce,
     matryoshka,

@@ -16,8 +16,18 @@ from reasonembed.config import Run, Train
 from reasonembed.config.cluster import POOL
 from reasonembed.distributed.row_stage import RowStage, Worker, actor_pool, write_rows
 from reasonembed.distributed.session import run_remote
-from reasonembed.redapter.batches import BATCHES, STEPS, Example, Step, draw, examples_of, hold_out, plan_steps, row_id
-from reasonembed.redapter.gather import rank, shares, world_size
+from reasonembed.redapter.batches import (
+    BATCHES,
+    STEPS,
+    Example,
+    Step,
+    draw,
+    examples_of,
+    hold_out,
+    plan_steps,
+    row_id,
+    shares,
+)
 from reasonembed.remixer.assemble import usable_rows
 
 PARTS, STEPS_FILE, DEV_FILE = "part-", "steps.parquet", "dev.parquet"
@@ -113,6 +123,9 @@ class StreamedBatches:
 
     def examples(self, start: int) -> Iterator[list[Example]]:
         """This rank's examples of every step from ``start`` on."""
+        # Here and not above: those who only read or draw rows need no torch, which takes seconds to import.
+        from reasonembed.redapter.gather import rank, world_size
+
         numbers = list(range(start, len(self.steps)))
         if not numbers:
             return

@@ -20,8 +20,7 @@ from reasonembed.distributed.batching import DEV_FILE, PARTS, STEPS_FILE, Stream
 from reasonembed.distributed.progress import show_training
 from reasonembed.distributed.session import start_ray
 from reasonembed.errors import JobFailed, UserError
-from reasonembed.redapter.card import CARD, Origin, model_card
-from reasonembed.redapter.dev import MEASURE
+from reasonembed.redapter.card import CARD, MEASURE, Origin, model_card
 
 MODEL, INTENSITY, HISTORY, NONFINITE = "model", "intensity.parquet", "history.json", "nonfinite.json"
 # A lost node, or a spot GPU taken back, is one; checkpoints keep what was done.

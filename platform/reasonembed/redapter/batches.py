@@ -157,6 +157,11 @@ def _negatives(grades: Sequence[int], wanted: int, how: str, rng: random.Random)
     return chosen + rng.choices(order, k=wanted - len(chosen))
 
 
+def shares(rows: int, ranks: int) -> list[int]:
+    """How many of a step's rows each rank takes: as equal as can be, the first ranks one more."""
+    return [rows // ranks + (place < rows % ranks) for place in range(ranks)]
+
+
 def examples_of(table: pa.Table) -> list[Example]:
     """Rows of ``BATCHES`` as examples."""
     columns = [name for name in BATCHES.names if name not in ("row_id", "step", "position")]

@@ -9,11 +9,10 @@ from ir_measures import nDCG
 
 from reasonembed.config import Encode, Train
 from reasonembed.embedder.prompts import query_text
+from reasonembed.redapter.batches import shares
 from reasonembed.redapter.engines import Engine
 from reasonembed.redapter.forwarding import embed, tower
-from reasonembed.redapter.gather import largest, rank, shares, total, world_size
-
-MEASURE = "dev_ndcg@10"
+from reasonembed.redapter.gather import largest, rank, total, world_size
 
 
 @torch.no_grad()

@@ -15,11 +15,6 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
-def shares(rows: int, ranks: int) -> list[int]:
-    """How many of a step's rows each rank takes: as equal as can be, the first ranks one more."""
-    return [rows // ranks + (place < rows % ranks) for place in range(ranks)]
-
-
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:

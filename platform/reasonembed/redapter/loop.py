@@ -17,12 +17,13 @@ from reasonembed.embedder.model import Embedder
 from reasonembed.embedder.prompts import query_text
 from reasonembed.errors import JobFailed
 from reasonembed.ids import digest
-from reasonembed.redapter.batches import Example, Step
-from reasonembed.redapter.dev import MEASURE, evaluate_dev
+from reasonembed.redapter.batches import Example, Step, shares
+from reasonembed.redapter.card import MEASURE
+from reasonembed.redapter.dev import evaluate_dev
 from reasonembed.redapter.engines import Engine, start_engine
 from reasonembed.redapter.engines.base import check_layout, write_layout
 from reasonembed.redapter.forwarding import Tower, backward_again, embed, tower
-from reasonembed.redapter.gather import gather, rank, shares, total, world_size
+from reasonembed.redapter.gather import gather, rank, total, world_size
 from reasonembed.redapter.objective import Vectors, losses_of, step_loss
 
 

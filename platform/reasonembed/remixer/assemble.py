@@ -1,21 +1,23 @@
 """Stage 4: training rows. Grades decide what is a positive and stay beside the text, with the scores."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from reasonembed.config import Assemble
 from reasonembed.ids import normalised_text
-from reasonembed.retrieval.collection import Collection
+
+if TYPE_CHECKING:
+    from reasonembed.retrieval.collection import Collection
 
 
 def assemble_query(
     pairs: pa.Table,
     query: Mapping[str, Any],
     reasoning_query: str | None,
-    collection: Collection,
+    collection: "Collection",
     config: Assemble,
 ) -> dict[str, Any]:
     """One row of ``schemas.TRAINING`` from all graded pairs of a query.
