@@ -126,13 +126,14 @@ def write_config(path: Path, root: str, corpus: Path, model: Path, /, **sections
     import yaml
 
     values = {
-        "run": {"root": root, "rows_per_block": 16},
+        "run": {"root": root, "rows_per_block": 16, "actors": 1},
         "corpus": {"source": f"bright:{corpus}"},
         "generate": {"max_queries": 40, "min_chars": 40},
         "rewrite": {"feedback_docs": 2},
         "mine": {"keep": 8, "near_duplicate": 0.9999},
         "train": {
             "base_model": str(model),
+            "workers": 1,
             "steps": 12,
             "batch_size": 4,
             "group_size": 3,
@@ -141,7 +142,7 @@ def write_config(path: Path, root: str, corpus: Path, model: Path, /, **sections
             "temperature": 0.05,
             "soft_target_weight": 1.0,
             "ri_start_step": 2,
-            "checkpoint_steps": 2,
+            "checkpoint_steps": 4,
         },
         "encode": {"max_tokens": 32},
         "evaluate": {"bootstrap": 200},

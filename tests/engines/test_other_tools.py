@@ -26,7 +26,8 @@ def test_the_published_layout_comes_back_equal_and_trains(finished, tmp_path, ru
     assert again.sort_by("query_id").equals(rows.sort_by("query_id"))
 
     # Elastic, too: Ray Train may go on with one worker.
-    overrides = [f"train.data={exported['artifact']}", "train.steps=2", "train.zero_stage=0", "train.min_workers=1"]
+    overrides = [f"train.data={exported['artifact']}", "train.steps=2", "train.zero_stage=0"]
+    overrides += ["train.workers=2", "train.min_workers=1"]
     trained = last_line(run_job("train", finished.config, *overrides))
     record = artifacts.load(trained["artifact"]).record
     batches = artifacts.load(record["inputs"]["batches"]["uri"]).record

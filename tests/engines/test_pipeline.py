@@ -1,15 +1,11 @@
-"""The whole path through the real engines: what it leaves, that nothing is done twice, what an interruption costs."""
+"""The whole path through the real engines: what it leaves, and that nothing is done twice."""
 
 import json
-import os
-import signal
 import time
 from pathlib import Path
 
 import pyarrow.dataset
 import pytest
-from parts import write_config
-from processes import start_job, wait_for
 from sentence_transformers import SentenceTransformer
 
 from reasonembed import artifacts, schemas
@@ -128,32 +124,3 @@ def test_other_settings_reuse_what_they_share(finished, run_job):
     assert done.stderr.count(": starting") == 1
     scores = json.loads(done.stdout.splitlines()[-1])["scores"]
     assert scores == finished.summary["systems"]["bm25"]
-
-
-def interrupted(config, condition, sent):
-    process = start_job("pipeline", config)
-    wait_for(condition, process)
-    # To the whole group, as a terminal does for Ctrl-C.
-    os.killpg(process.pid, sent)
-    _, log = process.communicate(timeout=60)
-    return process.returncode, log
-
-
-def test_interrupted_the_result_is_the_same(finished, tmp_path, tiny_corpus, tiny_model, run_job, repository):
-    """Ctrl-C in a row stage, then the same command: as if nothing had happened. Training's is in test_resume."""
-    root = tmp_path / "runs"
-    config = write_config(tmp_path / "config.yaml", str(root), tiny_corpus, tiny_model)
-
-    code, log = interrupted(config, lambda: any(root.glob("encode/*/.work/checkpoint-0/*")), signal.SIGINT)
-    assert code == 130, log
-    assert "the same command goes on from here" in log
-    assert "Traceback" not in log
-    done = run_job("pipeline", config)
-    assert done.returncode == 0, done.stderr
-    assert "questions" in done.stderr
-    summary = json.loads((root / "summary.json").read_text())
-    assert summary["systems"] == finished.summary["systems"]
-    first, second = (
-        json.loads(Path(s["artifacts"]["train"], "history.json").read_text()) for s in (finished.summary, summary)
-    )
-    assert first == second

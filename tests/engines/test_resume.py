@@ -27,6 +27,7 @@ from reasonembed.distributed.training import INTENSITY, INTENSITY_SCHEMA
 STEPS = 24
 EVERY = os.environ.get("RESUME") == "all"
 CASES = [(stage, place) for stage in (1, 2, 3) for place in ("local", "s3")] if EVERY else [(1, "s3"), (3, "local")]
+STAGES = sorted({stage for stage, _ in CASES})
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +159,7 @@ def _uninterrupted(rank, port, data, model, folder):
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     rows = usable_rows(read_published(str(data))).to_pylist()
     dev = hold_out([(row["task"], row["query_id"]) for row in rows], 4, 42)
-    for stage in (1, 2, 3):
+    for stage in STAGES:
         train = Train(**settings(data, model, stage))
         batches = MemoryBatches(
             [row for row in rows if row["query_id"] not in dev], train, 42, [r for r in rows if r["query_id"] in dev]
@@ -178,7 +179,7 @@ def uninterrupted(data, tiny_model, tmp_path_factory):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     mp.spawn(_uninterrupted, args=(port, data, tiny_model, folder), nprocs=2)
-    return {stage: json.loads((folder / f"{stage}.json").read_text()) for stage in (1, 2, 3)}
+    return {stage: json.loads((folder / f"{stage}.json").read_text()) for stage in STAGES}
 
 
 @pytest.mark.parametrize(("stage", "place"), CASES)

@@ -5,6 +5,7 @@ Ceph checks keys and headers, which moto does not; what only it can show is in `
 
 import json
 import os
+import signal
 import socket
 import time
 
@@ -12,6 +13,7 @@ import boto3
 import pyarrow as pa
 import pytest
 from parts import write_config
+from processes import start_job, wait_for
 
 from reasonembed import artifacts, storage
 from reasonembed.corpora import read_corpus, read_questions
@@ -24,6 +26,10 @@ from reasonembed.interchange import read_published
 def bucket(s3_server):
     boto3.client("s3").create_bucket(Bucket="house")
     return "s3://house"
+
+
+def keys(bucket):
+    return ["/" + entry["Key"] for entry in boto3.client("s3").list_objects_v2(Bucket=bucket).get("Contents", [])]
 
 
 def test_the_same_door(bucket, tmp_path):
@@ -51,9 +57,17 @@ def test_of_two_writers_one_wins(bucket):
 
 
 def test_every_table_on_s3_is_that_on_disk_byte_for_byte(bucket, finished, tmp_path, tiny_corpus, tiny_model, run_job):
-    """``run.root=s3://...`` is all it takes."""
+    """``run.root=s3://...`` is all it takes; neither another number of actors nor Ctrl-C in a stage changes a byte."""
     config = write_config(tmp_path / "config.yaml", "unused", tiny_corpus, tiny_model)
-    done = run_job("assemble", config, f"run.root={bucket}/run")
+    command = ("assemble", config, f"run.root={bucket}/run", "run.actors=2")
+    process = start_job(*command)
+    wait_for(lambda: any("/.work/checkpoint-0/" in key and "/annotate/" in key for key in keys("house")), process)
+    os.killpg(process.pid, signal.SIGINT)  # to the whole group, as a terminal does
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 130, log
+    assert "the same command goes on from here" in log
+    assert "Traceback" not in log
+    done = run_job(*command)
     assert done.returncode == 0, done.stderr
     there = artifacts.load(json.loads(done.stdout.splitlines()[-1])["artifact"])
     here = artifacts.load(finished.summary["artifacts"]["assemble"])
