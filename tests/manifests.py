@@ -1,24 +1,17 @@
-"""What Kubernetes, KubeRay, Ray Serve, Ray's autoscaler and EC2 would say to a file of ours, as far as it can be known
-without them: each check raises for a key that nobody reads, a value of the wrong type, and numbers that do not fit."""
+"""What Kubernetes, KubeRay and Prometheus' operator would say to a file of ours, as far as it can be known without
+them: a key that nobody reads, a value of the wrong type, and numbers that do not fit are refused."""
 
-import copy
 import json
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-import botocore.session
 import kubernetes_validate
 import yaml
-from botocore.validate import validate_parameters
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import start as ray_start
-from ray.serve.config import AutoscalingConfig
-from ray.serve.schema import ServeDeploySchema
+from serve_configs import check_serve
 
 from reasonembed.config.cluster import POOL
-from reasonembed.distributed.serving import Changeable, ServeArgs
 
 KUBERNETES = "1.34"
 POOLS = {"head", "cpu", "gpu-spot", "gpu-train", "serve"}
@@ -51,7 +44,7 @@ def _start_params(params: dict[str, str]) -> dict[str, str]:
     return params
 
 
-def _node_labels(labels: dict[str, str]) -> dict[str, str]:
+def check_node_labels(labels: dict[str, str]) -> dict[str, str]:
     assert set(labels) == {POOL}, f"unknown labels {sorted(labels)}"
     assert labels[POOL] in POOLS, f"unknown pool {labels[POOL]}"
     return labels
@@ -64,7 +57,7 @@ def _kubernetes(document: str) -> None:
 
 Pod = Annotated[dict[str, Any], AfterValidator(_pod)]
 StartParams = Annotated[dict[str, str], AfterValidator(_start_params)]
-NodeLabels = Annotated[dict[str, str], AfterValidator(_node_labels)]
+NodeLabels = Annotated[dict[str, str], AfterValidator(check_node_labels)]
 
 
 class Resources(Strict):
@@ -248,152 +241,3 @@ def check_manifest(document: dict[str, Any]) -> Any:
         return typed.model_validate(document)
     _kubernetes(json.dumps(document))
     return document
-
-
-# ---- Ray Serve: its schema takes unknown keys, and a minimum above the maximum
-
-
-def check_serve(written: dict[str, Any]) -> ServeDeploySchema:
-    _only_known(ServeDeploySchema, written, "")
-    schema = ServeDeploySchema.model_validate(written)
-    for application in written["applications"]:
-        assert application["import_path"] == "serve.app:build"
-        args = ServeArgs.model_validate(application["args"])
-        there = {"gateway", "encoder", *(f"shard-{number}" for number in range(args.search_shards))}
-        for deployment in application.get("deployments", []):
-            assert deployment["name"] in there
-            if scaling := deployment.get("autoscaling_config"):
-                _only_known(AutoscalingConfig, scaling, "autoscaling_config")
-                assert scaling["min_replicas"] <= scaling["max_replicas"]
-            if deployment["name"] == "gateway":
-                Changeable.model_validate(deployment.get("user_config", {}))
-    return schema
-
-
-def _only_known(model: type[BaseModel], values: dict[str, Any], where: str) -> None:
-    unknown = set(values) - set(model.model_fields)
-    assert not unknown, f"Ray Serve reads no {sorted(unknown)} in {where or 'the file'}"
-    for name, value in values.items():
-        inner = next(iter(_models(model.model_fields[name].annotation)), None)
-        for each in value if isinstance(value, list) else [value]:
-            if inner is not None and isinstance(each, dict):
-                _only_known(inner, each, f"{where}.{name}")
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in getattr(annotation, "__args__", ()):
-        yield from _models(argument)
-
-
-# ---- `ray up`
-
-
-class GcpDisk(Strict):
-    boot: bool
-    autoDelete: bool
-    type: Literal["PERSISTENT", "SCRATCH"]
-    initializeParams: "GcpImage"
-
-
-class GcpImage(Strict):
-    diskSizeGb: int
-    sourceImage: str
-
-
-class GcpAccount(Strict):
-    email: str
-    scopes: list[str]
-
-
-class GcpScheduling(Strict):
-    onHostMaintenance: Literal["TERMINATE", "MIGRATE"]
-    provisioningModel: Literal["SPOT", "STANDARD"] = "STANDARD"
-
-
-class GcpItem(Strict):
-    key: str
-    value: str
-
-
-class GcpMetadata(Strict):
-    items: list[GcpItem]
-
-
-class GcpInstance(Strict):
-    """Of Compute Engine's ``instances.insert``, what our file uses."""
-
-    machineType: str
-    disks: list[GcpDisk]
-    serviceAccounts: list[GcpAccount]
-    scheduling: GcpScheduling | None = None
-    metadata: GcpMetadata | None = None
-
-
-PROVIDER = {
-    "aws": {"type", "region", "cache_stopped_nodes"},
-    "gcp": {"type", "region", "availability_zone", "project_id"},
-}
-
-
-def check_ray_up(written: dict[str, Any]) -> dict[str, Any]:
-    """The config as ``ray up`` goes on with it, after its own schema and validation; what its schema leaves open is
-    checked against the cloud's interface."""
-    provider = written["provider"]
-    assert set(provider) == PROVIDER[provider["type"]], f"provider: {sorted(provider)}"
-    prepared = prepare_config(copy.deepcopy(written))
-    validate_config(prepared)
-    for name, kind in written["available_node_types"].items():
-        assert set(kind["resources"]) <= {"CPU", "GPU"}, f"unknown resources of {name}"
-        _node_labels(kind["labels"])
-        if provider["type"] == "aws":
-            _check_ec2(kind["node_config"])
-        else:
-            GcpInstance.model_validate(kind["node_config"])
-    return prepared
-
-
-def _check_ec2(node_config: dict[str, Any]) -> None:
-    validate_parameters({"MinCount": 1, "MaxCount": 1, **node_config}, _run_instances())
-
-
-@lru_cache
-def _run_instances() -> Any:
-    return botocore.session.get_session().get_service_model("ec2").operation_model("RunInstances").input_shape
-
-
-# ---- typos
-
-# Their keys are names that somebody chose, or paths.
-FREE = {"annotations", "matchLabels", "nodeSelector", "data", "file_mounts", "available_node_types", "metadata.labels"}
-
-
-def typos(document: Any) -> Iterator[tuple[str, Any]]:
-    """The document with one key misspelt, for every key in it."""
-    for place in _keys(document, ()):
-        wrong = copy.deepcopy(document)
-        holder = wrong
-        for step in place[:-1]:
-            holder = holder[step]
-        holder[f"{place[-1]}x"] = holder.pop(place[-1])
-        yield ".".join(map(str, place)), wrong
-
-
-def refused(check: Any, written: Any) -> bool:
-    try:
-        check(written)
-    except Exception:  # noqa: BLE001 -- each reader has its own
-        return True
-    return False
-
-
-def _keys(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-    if isinstance(value, list):
-        for number, each in enumerate(value):
-            yield from _keys(each, (*path, number))
-    elif isinstance(value, dict):
-        for key, each in value.items():
-            if not (set(path[-1:]) & FREE or ".".join(map(str, path[-2:])) in FREE):
-                yield (*path, key)
-            yield from _keys(each, (*path, key))

@@ -8,7 +8,9 @@ import zipfile
 
 import pytest
 import yaml
-from manifests import POOLS, check_manifest, check_ray_up, refused, typos
+from manifests import POOLS, check_manifest
+from ray_up_configs import check_ray_up
+from typos import refused, typos
 
 from reasonembed.config import load_config
 from reasonembed.config.cluster import POOL, PROFILES

@@ -4,7 +4,8 @@ import re
 
 import pytest
 import yaml
-from manifests import check_serve, refused, typos
+from serve_configs import check_serve
+from typos import refused, typos
 
 from reasonembed.config import Place
 from reasonembed.distributed.serving import ServeArgs, build

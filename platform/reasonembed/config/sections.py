@@ -199,8 +199,8 @@ class Serve(Section):
     """What runs the model."""
     gpu_memory: float = Field(0.9, gt=0, le=1)
     """Share of a GPU's memory for ``engine: vllm``."""
-    encoders: int = Field(1, ge=1)
-    """Replicas of the model."""
+    encoders: int = Field(1, ge=0)
+    """Replicas of the model. 0: every gateway runs it itself, which saves a small model on CPUs the way there."""
     gateways: int = Field(1, ge=1)
     """Replicas of what answers HTTP; each holds the index, unless ``search_shards`` do."""
     search_shards: int = Field(0, ge=0)

@@ -50,7 +50,7 @@ class ServeArgs(Serve):
     run_root: str = "runs/quickstart"
     """Root of a finished pipeline run."""
     place: Place = Place()
-    """What an encoder asks Ray for; gateways go to the same pool, without its GPUs."""
+    """What an encoder asks Ray for; gateways beside encoders go to the same pool, without its GPUs."""
     search: Place = Place(cpus=0.5)
     """What each of ``search_shards`` asks Ray for; with a GPU, that is where it searches."""
 
@@ -67,9 +67,9 @@ class Changeable(BaseModel):
 class Encoder:
     """Runs the model of whichever index a call names, for many requests at a time."""
 
-    def __init__(self, args: ServeArgs) -> None:
+    def __init__(self, args: ServeArgs, metrics: ServingMetrics | None = None) -> None:
         self._args = args
-        self._metrics = ServingMetrics()
+        self._metrics = metrics or ServingMetrics()
         self._models: Kept[str, ServedModel] = Kept(lambda uri: ServedModel.of(finished_index(uri)))
         self._encoders: Kept[ServedModel, tuple[TextEncoder, TokenBatcher]] = Kept(self._open)
         self._batchers: list[TokenBatcher] = []
@@ -109,9 +109,15 @@ class Shard(PartStore):
 
 
 class Gateway:
-    """Answers HTTP."""
+    """Answers HTTP.
 
-    def __init__(self, args: ServeArgs, encoder: DeploymentHandle, shards: Sequence[DeploymentHandle]) -> None:
+    Args:
+        args: of the application.
+        encoder: the deployment that runs the model; None: this process does.
+        shards: those that hold the index; none: this process does.
+    """
+
+    def __init__(self, args: ServeArgs, encoder: DeploymentHandle | None, shards: Sequence[DeploymentHandle]) -> None:
         self._args = args
         _search_with_one_thread()
         own = logging.getLogger("reasonembed")  # what our parts say goes where Ray Serve's messages go
@@ -119,12 +125,21 @@ class Gateway:
         self.metrics = ServingMetrics()
         spread = SpreadStore([_RemoteStore(shard, self.metrics) for shard in shards]) if shards else None
 
-        async def encode(uri: str, texts: Sequence[str], prompt: Prompt, instruction: str) -> Any:
+        self._own = Encoder(args, self.metrics) if encoder is None else None
+
+        async def ask(uri: str, texts: Sequence[str], prompt: Prompt, instruction: str) -> Any:
+            assert encoder is not None
             return await _asked(lambda: encoder.encode.remote(uri, texts, prompt, instruction), self.metrics)
 
-        self.service = Service(encode, spread or PartStore(), args, _dimensions, self.metrics.stage)
+        self.service = Service(
+            self._own.encode if self._own else ask, spread or PartStore(), args, _dimensions, self.metrics.stage
+        )
         self._pinned: str | None = args.index
         self._tasks: list[asyncio.Task[None]] = []
+
+    def check_health(self) -> None:
+        if self._own:
+            self._own.check_health()
 
     def __serve_build_asgi_app__(self) -> Door:
         return create_app(self.service, self._args, read_keys(self._args.keys_file), self._seen)
@@ -241,13 +256,13 @@ def build(args: ServeArgs) -> serve.Application:
             **options,
         )
 
-    encoder = deployed(Encoder, "encoder", args.encoders, args.place).bind(args)
+    encoder = deployed(Encoder, "encoder", args.encoders, args.place).bind(args) if args.encoders else None
     parts, search = args.search_shards, args.search
     if search.gpus and not parts:
         raise UserError("gateways have no GPU: with one for search, search_shards must be 1 or more")
     shards = [deployed(Shard, f"shard-{n}", 1, search).bind(n, parts, search.device) for n in range(parts)]
-    light = Place(cpus=0.5, pool=args.place.pool)
-    gateway = deployed(serve.ingress()(Gateway), "gateway", args.gateways, light, user_config=Changeable().model_dump())
+    place = Place(cpus=0.5, pool=args.place.pool) if encoder else args.place
+    gateway = deployed(serve.ingress()(Gateway), "gateway", args.gateways, place, user_config=Changeable().model_dump())
     return gateway.bind(args, encoder, shards)
 
 
