@@ -269,8 +269,12 @@ def each_of(function: Callable[[str], T], uris: Sequence[str]) -> list[T]:
 
 
 @contextmanager
-def local_copy(uri: str) -> Iterator[Path]:
+def local_copy(uri: str, wanted: Callable[[str], bool] = lambda name: True) -> Iterator[Path]:
     """A local folder with what lies below a URI, for libraries that want paths; for S3 a temporary one of that name.
+
+    Args:
+        uri: of the folder.
+        wanted: told a file's name below it, says whether it must be there.
 
     Raises:
         UserError: there is nothing.
@@ -278,7 +282,7 @@ def local_copy(uri: str) -> Iterator[Path]:
     if not is_s3(uri):
         yield Path(absolute(uri))
         return
-    names = list_files(uri)
+    names = [name for name in list_files(uri) if wanted(name)]
     if not names:
         raise UserError(f"{uri}: no such folder, or an empty one")
     temporary = tempfile.mkdtemp(prefix="reasonembed-")

@@ -45,6 +45,9 @@ def test_the_same_door(bucket, tmp_path):
         )
         storage.upload_tree(folder, f"{bucket}/b")
     assert storage.list_files(f"{bucket}/b") == ["table.parquet"]
+    storage.write_bytes(f"{bucket}/a/large", b"not wanted")
+    with storage.local_copy(f"{bucket}/a", lambda name: name != "large") as folder:
+        assert [path.name for path in folder.iterdir()] == ["table.parquet"]
     storage.delete_tree(f"{bucket}/a")
     assert not storage.exists(uri)
 

@@ -137,5 +137,5 @@ def shard_folder(shard: int) -> str:
 
 def open_shards(uri: str, settings: Index) -> ShardedIndex:
     """All shards of an index artefact, memory-mapped (of a copy, when they are on S3)."""
-    with storage.local_copy(uri) as folder:
+    with storage.local_copy(uri, lambda name: name.endswith(INDEX_FILE)) as folder:
         return ShardedIndex([open_index(path) for path in sorted(folder.glob(f"shard-*/{INDEX_FILE}"))], settings)

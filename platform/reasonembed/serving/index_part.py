@@ -24,6 +24,7 @@ from reasonembed.retrieval.faiss_index import (
 from reasonembed.retrieval.ranking import top_k
 
 TEXT = pa.large_string()
+FIGURES = {"rows", "dimension", "shards", "shard_rows"}
 Found = tuple[np.ndarray, np.ndarray]
 """Positions (int64) in the whole index and scores (float32), best first."""
 
@@ -64,7 +65,8 @@ class IndexPart:
         _check_files(index, range(first, end))
         opened, words, tables = [], [], []
         for shard in range(first, end):
-            with storage.local_copy(storage.join(index.uri, shard_folder(shard))) as folder:
+            place = storage.join(index.uri, shard_folder(shard))
+            with storage.local_copy(place, lambda name: name != DOCUMENTS_FILE) as folder:
                 opened.append(open_index(folder / INDEX_FILE, device))
                 if settings.bm25:
                     words.append(Bm25.load(folder / BM25_FOLDER))
@@ -134,11 +136,13 @@ def _check_files(index: Artifact, shards: Sequence[int]) -> None:
 def finished_index(uri: str) -> Artifact:
     """
     Raises:
-        UserError: there is no finished index.
+        UserError: there is no finished index, or one of an earlier layout.
     """
     index = artifacts.load(uri)
     if index is None or index.stage != "index":
         raise UserError(f"no finished index at {uri}; run the pipeline first (make quickstart)")
+    if missing := FIGURES - index.figures.keys():
+        raise UserError(f"index {uri} is of an earlier version (no {', '.join(sorted(missing))}): build it again")
     return index
 
 
