@@ -368,13 +368,12 @@ def test_a_host_that_others_reach_needs_keys(finished, indexes, run_job):
 
 
 def test_an_index_that_cannot_be_served_is_said_in_one_line(finished, indexes, tmp_path, run_job):
-    *_, noise, longer = broken_indexes(indexes["parts"], tmp_path)
-    said = {noise: "of its own documents by their texts", longer: "has 33 dimensions, its model"}
-    for place, why in said.items():
-        failed = run_job("serve", finished.config, f"serve.index={place}")
-        assert failed.returncode == 1
-        assert why in failed.stderr.strip().splitlines()[-1]
-        assert failed.stderr.strip().splitlines()[-1].startswith("error: no index can be served; ")
+    *_, noise, _ = broken_indexes(indexes["parts"], tmp_path)
+    failed = run_job("serve", finished.config, f"serve.index={noise}")
+    assert failed.returncode == 1
+    last = failed.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: no index can be served; ")
+    assert "of its own documents by their texts" in last
 
 
 def test_vllm_runs_the_model_behind_the_same_endpoint(finished, tiny_llm):
@@ -388,8 +387,16 @@ def test_vllm_runs_the_model_behind_the_same_endpoint(finished, tiny_llm):
             assert np.abs(np.array(answer["data"][0]["embedding"]) - vector).max() < 1e-5
 
 
-def test_without_further_settings_one_process_holds_the_index(finished, indexes):
-    with serving(finished.config, f"serve.index={indexes['graph'].uri}") as (url, _):
+def test_one_process_can_hold_the_index_and_run_the_model(finished, indexes):
+    expected = Embedder.load(indexes["graph"].record["config"]["model"]).encode(TEXTS, 32)
+    with serving(finished.config, f"serve.index={indexes['graph'].uri}", "serve.encoders=0") as (url, process):
+        titles = [_title(one) for one in psutil.Process(process.pid).children(recursive=True)]
+        replicas = [title for title in titles if title.startswith("ray::ServeReplica:search:")]
+        assert [title.split(":")[4] for title in replicas] == ["gateway"]
+        with ThreadPoolExecutor(8) as pool:
+            post = lambda text: requests.post(f"{url}/v1/embeddings", json={"input": text}, timeout=60).json()  # noqa: E731
+            for answer, vector in zip(pool.map(post, TEXTS), expected, strict=True):
+                assert np.abs(np.array(answer["data"][0]["embedding"]) - vector).max() < 1e-5
         body = {"query": "The river and the rain make a flood", "top_k": 3, "task": "nature"}
         answer = requests.post(f"{url}/v1/search", json=body, timeout=60).json()
         hits = answer["results"][0]["hits"]

@@ -18,12 +18,17 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import ray
 import requests
 from aiohttp import ClientSession, web
 from parts import write_bright, write_config
 from processes import free_port
 
 from reasonembed import artifacts, schemas
+from reasonembed.config import load_config
+from reasonembed.distributed.pipeline import Pipeline
+from reasonembed.distributed.planner import plan
+from reasonembed.errors import JobFailed, UserError
 
 BLOCK = 128
 SERVER = "vllm.entrypoints.openai.api_server"
@@ -98,7 +103,7 @@ class Survived:
 
 
 @pytest.fixture(scope="module")
-def survived(tmp_path_factory, tiny_model, tiny_llm, repository):
+def survived(tmp_path_factory, tiny_model, tiny_llm, repository, run_job):
     """2,000 pairs; the driver is killed at a quarter, and in the next run an actor at half."""
     folder = tmp_path_factory.mktemp("remixer")
     root = folder / "runs"
@@ -117,6 +122,8 @@ def survived(tmp_path_factory, tiny_model, tiny_llm, repository):
         mine={"keep": 50},
         annotate=SHORT,
     )
+    prepared = run_job("rewrite", config, "llm.actors=[1, 1]")
+    assert prepared.returncode == 0, prepared.stderr
     command = [sys.executable, "jobs/annotate.py", str(config)]
 
     def start():
@@ -135,9 +142,8 @@ def survived(tmp_path_factory, tiny_model, tiny_llm, repository):
         time.sleep(0.2)
     assert not engine_processes(), "an engine outlived the driver"
     committed = written(root, "annotate")
-    earlier = sum(a.figures["calls"] for a in done_before(root, "clean", "generate"))
     # What the engines were still at when they died is not in their logs: no more than they take in at a time.
-    asked_again = answered(session) - earlier - committed + 2 * ENGINE["max_num_seqs"]
+    asked_again = answered(session) - committed + 2 * ENGINE["max_num_seqs"]
 
     second = start()
     while written(root, "annotate") < 1200:
@@ -145,12 +151,8 @@ def survived(tmp_path_factory, tiny_model, tiny_llm, repository):
         time.sleep(0.1)
     os.kill(worker_processes("vLLMEngine")[0], signal.SIGKILL)
     assert second.wait(600) == 0, (folder / "log").read_text()
-    [annotations] = done_before(root, "annotate")
+    [annotations] = artifacts.finished(str(root), "annotate")
     return Survived(config, annotations, committed, asked_again, (folder / "log").read_text())
-
-
-def done_before(root, *stages):
-    return [artifacts.load(str(path.parent)) for s in stages for path in root.glob(f"{s}/*/{artifacts.RECORD}")]
 
 
 def test_no_pair_is_missing_none_is_there_twice_and_hardly_any_was_paid_twice(survived, capsys):
@@ -341,9 +343,17 @@ def poisoned(server, tmp_path_factory, tiny_corpus, tiny_model):
     )
 
 
-def test_documents_that_mean_harm_are_rejects_or_rows_like_any_other(server, poisoned, run_job):
-    done = run_job("assemble", poisoned, "clean.enabled=false", OPEN="sesame")
-    training = artifact_of(done)
+@pytest.fixture(scope="module")
+def pipeline(poisoned):
+    """The pipeline of that config with overrides, in this process, over one Ray."""
+    os.environ["OPEN"] = "sesame"
+    yield lambda *overrides: Pipeline(load_config(poisoned, overrides), announce=lambda text: None)
+    ray.shutdown()
+    del os.environ["OPEN"]
+
+
+def test_documents_that_mean_harm_are_rejects_or_rows_like_any_other(pipeline):
+    training = pipeline("clean.enabled=false").assemble()
     queries, annotations = input_of(training, "queries"), input_of(training, "annotations")
     corpus, rewrites = input_of(training, "corpus"), input_of(training, "rewrites")
     assert corpus.figures["rejects"] == {"empty text": 1, "text is not valid UTF-8": 1}
@@ -375,7 +385,7 @@ def test_documents_that_mean_harm_are_rejects_or_rows_like_any_other(server, poi
     )
 
 
-def test_the_server_was_asked_as_configured(server, poisoned):
+def test_the_server_was_asked_as_configured(server):
     """Follows the test above: looks at what came over the wire."""
     assert server.troubles > 3
     by_prompt = {}
@@ -398,16 +408,15 @@ def test_the_key_is_nowhere_in_what_a_run_leaves(poisoned):
             assert b"sesame" not in path.read_bytes(), path
 
 
-def test_cleaning_over_http(server, poisoned, run_job):
-    cleaned = artifact_of(run_job("clean", poisoned, OPEN="sesame"))
-    rows = cleaned.table(schemas.CLEANED).to_pylist()
+def test_cleaning_over_http(pipeline):
+    rows = pipeline().clean().table(schemas.CLEANED).to_pylist()
     assert {row["belongs"] for row in rows if row["reject_reason"] is None} == {True, False}
     assert {row["doc_id"] for row in rows if row["reject_reason"]} == {"long", "garbage"}
 
 
-def test_a_benchmarks_questions_are_rewritten_by_the_language_model(server, poisoned, run_job, tiny_corpus):
+def test_a_benchmarks_questions_are_rewritten_by_the_language_model(server, pipeline, tiny_corpus):
     overrides = [f"evaluate.benchmark=bright:{tiny_corpus}", "evaluate.queries=rewritten", "evaluate.model=bm25"]
-    evaluated = artifact_of(run_job("evaluate", poisoned, *overrides, "run.max_reject_fraction=1", OPEN="sesame"))
+    evaluated = pipeline(*overrides, "run.max_reject_fraction=1").evaluate()
     rewritten = input_of(input_of(evaluated, "ranking"), "rewritten")
     rows = rewritten.table(schemas.REWRITES).to_pylist()
     asked = [body["messages"][1]["content"] for body in server.asked]
@@ -416,37 +425,27 @@ def test_a_benchmarks_questions_are_rewritten_by_the_language_model(server, pois
     assert all(any(question in prompt for prompt in asked) for question in questions)
 
 
-def test_the_plan_measures_on_a_sample(server, poisoned, run_job):
-    overrides = ["plan.sample=6", "clean.enabled=false", "run.max_reject_fraction=1"]
-    done = run_job("plan", poisoned, *overrides, OPEN="sesame")
-    assert done.returncode == 0, done.stderr
-    stages = json.loads(done.stdout.splitlines()[-1])["stages"]
+def test_the_plan_measures_on_a_sample(pipeline):
+    _, figures = plan(pipeline("plan.sample=6", "clean.enabled=false", "run.max_reject_fraction=1"))
+    stages = figures["stages"]
     assert all(stage["basis"].startswith("measured on") for stage in stages)
     assert all(stage["output_tokens"] < stage["calls"] * 160 for stage in stages)
 
 
-def test_too_many_rejects_end_the_job_with_their_reasons(server, poisoned, run_job):
+def test_too_many_rejects_end_the_stage_with_their_reasons(pipeline):
     """Every answer is garbage: the query that each prompt carries says so."""
     overrides = ["clean.enabled=true", "clean.subjects={water: GARBAGE}", "llm.retries=0"]
-    done = run_job("clean", poisoned, *overrides, OPEN="sesame")
-    assert done.returncode == 1
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: clean: ")
-    assert "more than run.max_reject_fraction 0.2 allows" in last
-    assert "× invalid answer: answer: json_invalid" in last
-    assert "Traceback" not in done.stderr
+    with pytest.raises(JobFailed, match=r"^clean: .* more than run\.max_reject_fraction 0\.2 allows") as failed:
+        pipeline(*overrides).clean()
+    assert "× invalid answer: answer: json_invalid" in str(failed.value)
 
 
-@pytest.mark.parametrize(
-    ("overrides", "env", "says"),
-    [
-        (["llm.url=http://127.0.0.1:9"], {"OPEN": "sesame"}, "no answer from http://127.0.0.1:9/v1/models"),
-        ([], {"OPEN": "wrong"}, "the key in OPEN is refused"),
-    ],
-)
-def test_a_server_that_cannot_be_used_is_one_line(server, poisoned, run_job, overrides, env, says):
-    done = run_job("clean", poisoned, "clean.max_new_tokens=41", *overrides, **env)
-    assert done.returncode == 2
-    assert says in done.stderr.strip().splitlines()[-1]
-    assert "Traceback" not in done.stderr
-    assert "wrong" not in done.stderr
+def test_a_server_that_cannot_be_used_is_told_before_anything_is_asked(server, pipeline, monkeypatch):
+    asked = len(server.asked)
+    with pytest.raises(UserError, match=r"no answer from http://127.0.0.1:9/v1/models"):
+        pipeline("clean.max_new_tokens=41", "llm.url=http://127.0.0.1:9").clean()
+    monkeypatch.setenv("OPEN", "wrong")
+    with pytest.raises(UserError, match="the key in OPEN is refused") as refused:
+        pipeline("clean.max_new_tokens=41").clean()
+    assert "wrong" not in str(refused.value)
+    assert len(server.asked) == asked

@@ -1,6 +1,6 @@
-"""Training that lost its driver, and then a worker, ends with the numbers of one that lost nothing.
+"""Training that was stopped, lost its driver, and then a worker, ends with the numbers of one that lost nothing.
 
-`make test` runs two cases; `make test-resume` all ZeRO stages from both kinds of storage.
+`make test` runs one case; `make test-resume` all ZeRO stages from both kinds of storage.
 """
 
 import json
@@ -24,9 +24,9 @@ from parts import training_rows, write_lines
 from reasonembed import artifacts, storage
 from reasonembed.distributed.training import INTENSITY, INTENSITY_SCHEMA
 
-STEPS = 24
+STEPS = 32
 EVERY = os.environ.get("RESUME") == "all"
-CASES = [(stage, place) for stage in (1, 2, 3) for place in ("local", "s3")] if EVERY else [(1, "s3"), (3, "local")]
+CASES = [(stage, place) for stage in (1, 2, 3) for place in ("local", "s3")] if EVERY else [(3, "s3")]
 STAGES = sorted({stage for stage, _ in CASES})
 
 
@@ -189,18 +189,12 @@ def test_a_lost_driver_and_a_lost_worker_change_nothing(
     root = f"{request.getfixturevalue('bucket')}/{stage}" if place == "s3" else str(tmp_path / "runs")
     path, train = tmp_path / "config.yaml", settings(data, tiny_model, stage)
 
-    process = start(path, root, train)
-    wait_until(root, process, 2)
-    if place == "local" and not EVERY:
-        interrupt(process)
-    else:
-        kill_driver(process)
-    reached = max(listed(root))  # its workers may have reached more than was seen before
-    assert reached < STEPS - 8
-
-    process = start(path, root, train)
-    reached = wait_until(root, process, reached + 4)
-    kill_a_worker(process)
+    reached = 0
+    for end in (interrupt, kill_driver, kill_a_worker):
+        process = start(path, root, train)
+        wait_until(root, process, reached + 2)
+        end(process)
+        reached = max(listed(root), default=reached)  # its workers may have reached more than was seen before
     assert reached < STEPS
     artifact, history, intensity, log = finished(process)
 
