@@ -14,8 +14,9 @@ from reasonembed.artifacts import SCRATCH, Artifact
 from reasonembed.compaction import compact
 from reasonembed.config import Run, Train
 from reasonembed.config.cluster import POOL
-from reasonembed.distributed.row_stage import RowStage, Worker, actor_pool, write_rows
+from reasonembed.distributed.row_stage import RowStage, worker_pool, write_rows
 from reasonembed.distributed.session import run_remote
+from reasonembed.distributed.warm import Worker
 from reasonembed.redapter.batches import (
     BATCHES,
     STEPS,
@@ -46,7 +47,7 @@ def write_batches(training: Artifact, settings: Train, seed: int, run: Run, uri:
     files = training.parquet()
     plan = storage.join(uri, SCRATCH, "plan.parquet")
     steps = run_remote(_write_plan, files, settings, seed, uri, plan)
-    pool = actor_pool(partial(draw_worker, plan, uri, settings, seed), BATCHES, run.actors)
+    pool = worker_pool(partial(draw_worker, plan, uri, settings, seed), BATCHES, run.actors)
     stage = RowStage("batches", pool, BATCHES, "query_id", run.rows_per_block)
     scratch = write_rows(stage, files, uri)
     for name in storage.list_files(uri):

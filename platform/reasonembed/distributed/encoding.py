@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from reasonembed import ids, schemas, storage
 from reasonembed.artifacts import SCRATCH, Artifact
 from reasonembed.config import Place, Run
-from reasonembed.distributed.row_stage import RowStage, Worker, actor_pool, compact_rows, rows_noted, write_rows
+from reasonembed.distributed.row_stage import RowStage, compact_rows, rows_noted, worker_pool, write_rows
+from reasonembed.distributed.warm import Worker
 from reasonembed.embedder.prompts import document_text
 
 TEXTS = pa.schema([("text_id", pa.string()), ("text", pa.string())])
@@ -48,7 +49,7 @@ def encode_corpus(
     missing = texts.filter(pc.invert(pc.is_in(texts["text_id"], value_set=there)))
     stage = RowStage(
         "encode",
-        actor_pool(make_worker, schemas.EMBEDDINGS, run.actors, place),
+        worker_pool(make_worker, schemas.EMBEDDINGS, run.actors, place),
         schemas.EMBEDDINGS,
         "text_id",
         run.rows_per_block,

@@ -1,5 +1,6 @@
 """Assembly over Ray Data: pairs are grouped by query, a group becomes a training row."""
 
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from reasonembed.artifacts import SCRATCH, Artifact
 from reasonembed.compaction import compact
 from reasonembed.config import Config
 from reasonembed.distributed.session import read_rows, run_remote, start_ray
+from reasonembed.distributed.warm import Warm
 from reasonembed.distributed.workers import AssembleGroup
 from reasonembed.errors import JobFailed
 
@@ -30,9 +32,8 @@ def assemble_rows(
     pairs.filter(expr=ray.data.expressions.col("reject_reason").is_null()).groupby(
         "query_id", num_partitions=config.run.actors
     ).map_groups(
-        AssembleGroup,
-        fn_constructor_args=(config.assemble, corpus, queries, rewrites),
-        compute=ray.data.ActorPoolStrategy(size=config.run.actors),
+        Warm(partial(AssembleGroup, config.assemble, corpus, queries, rewrites)),
+        compute=ray.data.TaskPoolStrategy(size=config.run.actors),
         batch_format="pyarrow",
         num_cpus=0.5,
     ).write_parquet(storage.open_filesystem(folder)[1], filesystem=fs, compression="zstd")

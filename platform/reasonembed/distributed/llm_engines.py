@@ -1,6 +1,7 @@
 """Each engine as a transform of Ray Data, from the rows of a stage's input to the rows of its scratch files."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pyarrow as pa
 import ray
@@ -11,6 +12,7 @@ from reasonembed.distributed.llm_rows import TaskRows, table_of
 from reasonembed.distributed.processors import closing
 from reasonembed.distributed.row_stage import Transform
 from reasonembed.distributed.vllm_engine import vllm_transform
+from reasonembed.distributed.warm import Warm
 from reasonembed.llm.protocol import Answer, Engine
 
 
@@ -35,11 +37,13 @@ class _InProcess:
 
 
 def _in_process(asking: Asking) -> Transform:
+    assert asking.make_engine is not None
+    engine = Warm(partial(_InProcess, asking.rows, asking.make_engine))
+
     def transform(rows: ray.data.Dataset) -> ray.data.Dataset:
         return rows.map_batches(
-            _InProcess,
-            fn_constructor_args=(asking.rows, asking.make_engine),
-            compute=ray.data.ActorPoolStrategy(size=asking.run.actors),
+            engine,
+            compute=ray.data.TaskPoolStrategy(size=asking.run.actors),
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=1,

@@ -119,11 +119,11 @@ class RemixerStages(CorpusStages):
         materials = [self._materials(model) for model in models]
 
         def build(uri: str) -> dict[str, Any]:
-            from reasonembed.distributed.row_stage import RowStage, actor_pool, row_figures, run_row_stage
+            from reasonembed.distributed.row_stage import RowStage, row_figures, run_row_stage, worker_pool
             from reasonembed.distributed.workers import mine_worker
 
             run = self.config.run
-            pool = actor_pool(partial(mine_worker, settings, materials), schemas.CANDIDATES, run.actors)
+            pool = worker_pool(partial(mine_worker, settings, materials), schemas.CANDIDATES, run.actors)
             stage = RowStage("mine", pool, schemas.CANDIDATES, "query_id", run.rows_per_block, then_by="rank")
             run_row_stage(stage, [_write_usable(queries, uri)], uri)
             return row_figures("mine", uri, run, schemas.CANDIDATES)

@@ -8,6 +8,7 @@ files lie in the artefact's scratch folder; compaction makes the artefact of the
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -21,9 +22,9 @@ from reasonembed.compaction import compact
 from reasonembed.config import Place, Run
 from reasonembed.distributed.placement import data_place
 from reasonembed.distributed.session import data_context, read_rows, run_remote, start_ray
+from reasonembed.distributed.warm import Warm, Worker
 from reasonembed.errors import JobFailed
 
-Worker = Callable[[pa.Table], pa.Table]
 Transform = Callable[[ray.data.Dataset], ray.data.Dataset]
 
 
@@ -49,7 +50,7 @@ class RowStage:
     place: Place | None = None
 
 
-class _Actor:
+class _Typed:
     def __init__(self, make_worker: Callable[[], Worker], schema: pa.Schema) -> None:
         self._work = make_worker()
         self._schema = schema
@@ -59,25 +60,33 @@ class _Actor:
         return self._work(batch).select(self._schema.names).cast(self._schema)
 
 
-def actor_pool(
-    make_worker: Callable[[], Worker], schema: pa.Schema, actors: int, place: Place | None = None
+def worker_pool(
+    make_worker: Callable[[], Worker], schema: pa.Schema, workers: int, place: Place | None = None
 ) -> Transform:
-    """A pool of actors, each of which makes its worker once and then maps blocks with it; each asks for what a place
-    says, ``cluster.data`` when none is named. Of GPUs there may be fewer than actors; the pool makes do with those."""
+    """A pool of workers, each of which is made once and then maps blocks; each asks for what a place says,
+    ``cluster.data`` when none is named.
+
+    With a GPU, or several cores for its threads, a worker is an actor, which has them as long as the stage lasts. Of
+    GPUs there may be fewer than workers; the pool makes do with those. On one core it is a task's process."""
 
     at = place or data_place()
+    how: dict[str, Any]
+    if at.gpus or at.cpus > 1:
+        least = 1 if at.gpus else workers
+        how = {
+            "fn": _Typed,
+            "fn_constructor_args": (make_worker, schema),
+            "compute": ray.data.ActorPoolStrategy(min_size=least, max_size=workers),
+            "num_gpus": at.gpus or None,
+        }
+    else:
+        how = {
+            "fn": Warm(partial(_Typed, make_worker, schema)),
+            "compute": ray.data.TaskPoolStrategy(size=workers),
+        }
 
     def transform(rows: ray.data.Dataset) -> ray.data.Dataset:
-        return rows.map_batches(
-            _Actor,
-            fn_constructor_args=(make_worker, schema),
-            compute=ray.data.ActorPoolStrategy(min_size=1 if at.gpus else actors, max_size=actors),
-            batch_size=None,
-            batch_format="pyarrow",
-            zero_copy_batch=True,
-            num_cpus=at.cpus,
-            num_gpus=at.gpus or None,
-        )
+        return rows.map_batches(batch_size=None, batch_format="pyarrow", zero_copy_batch=True, num_cpus=at.cpus, **how)
 
     return transform
 

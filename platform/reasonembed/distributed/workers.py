@@ -3,7 +3,7 @@
 The driver imports this module too, to name the functions; torch and transformers, seconds to import, stay inside them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -13,12 +13,11 @@ from reasonembed import schemas
 from reasonembed.artifacts import Artifact
 from reasonembed.config import Assemble, Encode, Mine
 from reasonembed.distributed.materials import Materials, queries_by_id, texts_of
+from reasonembed.distributed.warm import Worker
 from reasonembed.llm.extractive import ExtractiveEngine
 from reasonembed.remixer.annotate import AnnotateTask
 from reasonembed.remixer.assemble import assemble_query
 from reasonembed.remixer.mine import DenseRetriever, mine_candidates
-
-Worker = Callable[[pa.Table], pa.Table]
 
 
 def encode_worker(model: str, settings: Encode, device: str) -> Worker:
