@@ -8,6 +8,7 @@ import sys
 
 import psutil
 import pytest
+import ray
 from clusters import head
 from parts import write_config
 from processes import wait_for
@@ -15,6 +16,8 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from test_language_models import ENGINE, SHORT, input_of, written
 
 from reasonembed import artifacts, schemas
+from reasonembed.config import Llm, load_config
+from reasonembed.distributed.pipeline import Pipeline
 
 POOL = "gpu-spot"
 # The GPUs are numbers to Ray's scheduler; what runs is vLLM's build for CPUs.
@@ -30,12 +33,21 @@ def elastic():
         yield started
 
 
-def test_machines_follow_the_annotation_and_one_that_is_lost_costs_no_row(
-    elastic, tmp_path, tiny_corpus, tiny_model, tiny_llm, repository
-):
-    root = tmp_path / "runs"
+class Prepared(Pipeline):
+    """Its queries are made without a language model, and go by the name that the configured one would give them."""
+
+    def _ask(self, *arguments, **more):
+        extractive = self.config.model_copy(update={"llm": Llm(engine="extractive")})
+        return Pipeline(extractive)._ask(*arguments, **more)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, tiny_corpus, tiny_model, tiny_llm):
+    """A config and the root of its run, in which only the annotation is left to do."""
+    folder = tmp_path_factory.mktemp("elastic")
+    root = folder / "runs"
     config = write_config(
-        tmp_path / "config.yaml",
+        folder / "config.yaml",
         str(root),
         tiny_corpus,
         tiny_model,
@@ -52,6 +64,13 @@ def test_machines_follow_the_annotation_and_one_that_is_lost_costs_no_row(
         mine={"keep": 20},
         annotate=SHORT,
     )
+    Prepared(load_config(config, ["cluster.data={}", "cluster.encode={}"])).mine()
+    ray.shutdown()
+    return config, root
+
+
+def test_machines_follow_the_annotation_and_one_that_is_lost_costs_no_row(prepared, elastic, tmp_path, repository):
+    config, root = prepared
     assert not elastic.machines("cpu")
     assert not elastic.machines(POOL)
     client = JobSubmissionClient(elastic.address, headers=elastic.headers)
