@@ -18,6 +18,8 @@ WORKER_ENV = {
     "MALLOC_MMAP_THRESHOLD_": str(256 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
     "MALLOC_ARENA_MAX": "2",
+    # oneDNN keeps its plan for each shape of batch that it has met, 1024 of them: an endpoint would grow for an hour.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
     "TOKENIZERS_PARALLELISM": "false",
     "VLLM_NO_USAGE_STATS": "1",
     # Several engines on one machine must not all bind themselves to its first cores.
