@@ -2,11 +2,14 @@
 
 import pytest
 
+from reasonembed.artifacts import Artifact
 from reasonembed.config import Config, Place
 from reasonembed.distributed import placement, vllm_engine
 from reasonembed.distributed.asking import Asking
 from reasonembed.distributed.pipeline import Pipeline
+from reasonembed.distributed.row_stage import SMALL_BYTES, pool_of
 from reasonembed.distributed.session import data_context
+from reasonembed.distributed.warm import Warm
 from reasonembed.errors import UserError
 
 
@@ -46,3 +49,25 @@ def test_vllm_for_gpus_is_not_started_on_cpus(monkeypatch, there, gpus, refused)
             vllm_engine.check_build(Place(gpus=gpus))
     else:
         vllm_engine.check_build(Place(gpus=gpus))
+
+
+@pytest.mark.parametrize(
+    ("place", "read_bytes", "actors"),
+    [
+        (Place(), 1000, None),
+        (Place(cpus=0.5, pool="cpu"), 1000, None),
+        (Place(), SMALL_BYTES + 1, (3, 3)),
+        (Place(cpus=4), 0, (3, 3)),
+        (Place(gpus=1), 0, (1, 3)),
+    ],
+)
+def test_what_needs_room_of_its_own_is_an_actor_and_the_rest_a_task(place, read_bytes, actors):
+    files = [{"path": "part-00000.parquet", "size": read_bytes, "sha256": ""}]
+    pool = pool_of(lambda: lambda rows: rows, 3, place, [Artifact("somewhere", {"files": files})])
+    compute = pool["compute"]
+    if actors is None:
+        assert isinstance(pool["fn"], Warm)
+        assert compute.size == 3
+    else:
+        assert (compute.min_size, compute.max_size) == actors
+    assert (pool["num_cpus"], pool["num_gpus"]) == (place.cpus, place.gpus or None)

@@ -1,10 +1,11 @@
 """What an engine's transform is made from: one stage's way of asking, for one attempt."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reasonembed.artifacts import Artifact
 from reasonembed.config import Llm, Place, Run, Sampling
 from reasonembed.distributed.llm_rows import TaskRows
 from reasonembed.llm.protocol import Engine
@@ -29,6 +30,7 @@ class Asking:
         attempt: 0, then one more for every time that invalid answers are asked for again.
         grades: the answer ends with a grade whose probabilities are wanted.
         make_engine: of an engine that lives in the worker's process.
+        reads: what such an engine has in memory.
         counter: of the meter.
     """
 
@@ -40,6 +42,7 @@ class Asking:
     attempt: int = 0
     grades: bool = False
     make_engine: Callable[[], Engine] | None = None
+    reads: Sequence[Artifact] = ()
     counter: Any = None
 
     @property

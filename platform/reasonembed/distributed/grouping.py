@@ -11,8 +11,9 @@ from reasonembed import schemas, storage
 from reasonembed.artifacts import SCRATCH, Artifact
 from reasonembed.compaction import compact
 from reasonembed.config import Config
+from reasonembed.distributed.placement import data_place
+from reasonembed.distributed.row_stage import pool_of
 from reasonembed.distributed.session import read_rows, run_remote, start_ray
-from reasonembed.distributed.warm import Warm
 from reasonembed.distributed.workers import AssembleGroup
 from reasonembed.errors import JobFailed
 
@@ -27,16 +28,16 @@ def assemble_rows(
     storage.delete_tree(uri)
     folder = storage.join(uri, SCRATCH, "rows-0")
     fs, _ = storage.open_filesystem(uri)
+    make = partial(AssembleGroup, config.assemble, corpus, queries, rewrites)
+    half = data_place().model_copy(update={"cpus": 0.5})  # the actors that group need CPUs beside them
+    pool = pool_of(make, config.run.actors, half, [corpus, queries, rewrites])
     columns = ["query_id", "doc_id", "grade", "score", "reject_reason"]
     pairs = read_rows(annotations.parquet(), columns=columns)
     pairs.filter(expr=ray.data.expressions.col("reject_reason").is_null()).groupby(
         "query_id", num_partitions=config.run.actors
-    ).map_groups(
-        Warm(partial(AssembleGroup, config.assemble, corpus, queries, rewrites)),
-        compute=ray.data.TaskPoolStrategy(size=config.run.actors),
-        batch_format="pyarrow",
-        num_cpus=0.5,
-    ).write_parquet(storage.open_filesystem(folder)[1], filesystem=fs, compression="zstd")
+    ).map_groups(batch_format="pyarrow", **pool).write_parquet(
+        storage.open_filesystem(folder)[1], filesystem=fs, compression="zstd"
+    )
     scratch = [storage.join(folder, name) for name in storage.list_files(folder)]
     run_remote(compact, scratch, queries.parquet(), "query_id", schemas.TRAINING, uri)
     files = [storage.join(uri, name) for name in storage.list_files(uri)]

@@ -6,13 +6,13 @@ from functools import partial
 import pyarrow as pa
 import ray
 
+from reasonembed.config import Place
 from reasonembed.distributed.asking import LIGHT, Asking
 from reasonembed.distributed.http_engine import http_transform
 from reasonembed.distributed.llm_rows import TaskRows, table_of
 from reasonembed.distributed.processors import closing
-from reasonembed.distributed.row_stage import Transform
+from reasonembed.distributed.row_stage import Transform, pool_of
 from reasonembed.distributed.vllm_engine import vllm_transform
-from reasonembed.distributed.warm import Warm
 from reasonembed.llm.protocol import Answer, Engine
 
 
@@ -38,16 +38,12 @@ class _InProcess:
 
 def _in_process(asking: Asking) -> Transform:
     assert asking.make_engine is not None
-    engine = Warm(partial(_InProcess, asking.rows, asking.make_engine))
+    make = partial(_InProcess, asking.rows, asking.make_engine)
+    pool = pool_of(make, asking.run.actors, Place(), asking.reads)
 
     def transform(rows: ray.data.Dataset) -> ray.data.Dataset:
-        return rows.map_batches(
-            engine,
-            compute=ray.data.TaskPoolStrategy(size=asking.run.actors),
-            batch_size=None,
-            batch_format="pyarrow",
-            num_cpus=1,
-            zero_copy_batch=True,
-        ).map_batches(closing(asking), batch_size=None, batch_format="pyarrow", **LIGHT)
+        return rows.map_batches(batch_size=None, batch_format="pyarrow", zero_copy_batch=True, **pool).map_batches(
+            closing(asking), batch_size=None, batch_format="pyarrow", **LIGHT
+        )
 
     return transform

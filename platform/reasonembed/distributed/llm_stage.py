@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reasonembed import storage
-from reasonembed.artifacts import SCRATCH
+from reasonembed.artifacts import SCRATCH, Artifact
 from reasonembed.config import Config, Sampling
 from reasonembed.distributed.asking import Asking
 from reasonembed.distributed.http_engine import check_server
@@ -32,6 +32,7 @@ class LlmStage:
         sampling: its own.
         grades: its answers end with a grade whose probabilities are wanted.
         make_engine: of an engine that lives in the worker's process; called there.
+        reads: what such an engine has in memory.
         finish: a last look at the rows, in order.
     """
 
@@ -40,6 +41,7 @@ class LlmStage:
     sampling: Sampling
     grades: bool = False
     make_engine: Callable[[], Engine] | None = None
+    reads: Sequence[Artifact] = ()
     finish: Callable[[pa.Table], pa.Table] = lambda table: table
 
 
@@ -66,6 +68,7 @@ def run_llm_stage(stage: LlmStage, config: Config, inputs: Sequence[str], uri: s
         config.cluster.llm,
         grades=stage.grades,
         make_engine=stage.make_engine,
+        reads=stage.reads,
     )
     task = stage.rows.task
     place = config.cluster.llm if config.llm.engine == "vllm" else None

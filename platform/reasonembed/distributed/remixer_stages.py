@@ -101,12 +101,13 @@ class RemixerStages(CorpusStages):
         """``schemas.REWRITES``."""
         queries, settings = self.generate(), self.config.rewrite
         engine, materials = self._extractive()
+        reads = [self.corpus(), *materials.values()]
 
         def build(uri: str) -> dict[str, Any]:
             from reasonembed.remixer.rewrite import RewriteTask
 
             path = _write_usable(queries, uri)
-            return self._ask("rewrite", RewriteTask, settings, [path], uri, make_engine=engine)
+            return self._ask("rewrite", RewriteTask, settings, [path], uri, make_engine=engine, reads=reads)
 
         section, inputs = self._llm_settings(settings)
         return self._stage("rewrite", section, {"queries": queries} | inputs | materials, build)
@@ -123,7 +124,9 @@ class RemixerStages(CorpusStages):
             from reasonembed.distributed.workers import mine_worker
 
             run = self.config.run
-            pool = worker_pool(partial(mine_worker, settings, materials), schemas.CANDIDATES, run.actors)
+            reads = [corpus, *(each.embeddings for each in materials)]
+            work = partial(mine_worker, settings, materials)
+            pool = worker_pool(work, schemas.CANDIDATES, run.actors, reads=reads)
             stage = RowStage("mine", pool, schemas.CANDIDATES, "query_id", run.rows_per_block, then_by="rank")
             run_row_stage(stage, [_write_usable(queries, uri)], uri)
             return row_figures("mine", uri, run, schemas.CANDIDATES)
@@ -150,6 +153,7 @@ class RemixerStages(CorpusStages):
                 candidates.parquet(),
                 uri,
                 make_engine=engine,
+                reads=[queries, corpus, *materials.values()],
                 grades=settings.expected_grade,
             )
             grades = counts_of(_column(uri, schemas.ANNOTATIONS, "grade").drop_null())

@@ -17,7 +17,7 @@ import ray
 from ray.data.checkpoint import CheckpointConfig
 
 from reasonembed import storage
-from reasonembed.artifacts import SCRATCH
+from reasonembed.artifacts import SCRATCH, Artifact
 from reasonembed.compaction import compact
 from reasonembed.config import Place, Run
 from reasonembed.distributed.placement import data_place
@@ -50,6 +50,43 @@ class RowStage:
     place: Place | None = None
 
 
+SMALL_BYTES = 256 << 20
+"""Of what a worker reads, as files: so much may be in the memory of each idle process of a machine for a while."""
+
+
+class _Held:
+    """A worker in an actor."""
+
+    def __init__(self, make_worker: Callable[[], Worker]) -> None:
+        self._work = make_worker()
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return self._work(batch)
+
+
+def pool_of(
+    make_worker: Callable[[], Worker], workers: int, place: Place, reads: Sequence[Artifact] = ()
+) -> dict[str, Any]:
+    """How ``map_batches`` and ``map_groups`` run a pool of workers, each of which asks for what a place says.
+
+    Small workers on one core each are tasks, in processes that have imported what they need (``warm``). With a GPU,
+    with several cores for its threads, or when it reads much, a worker is an actor, of which there are no more than
+    were asked for, and which ends with the stage. Where GPUs are fewer than workers, the pool makes do with those.
+
+    Args:
+        make_worker: called once by each.
+        workers: how many.
+        place: of each.
+        reads: what each has in memory.
+    """
+    needs = {"num_cpus": place.cpus, "num_gpus": place.gpus or None}
+    if place.gpus or place.cpus > 1 or sum(entry.size for each in reads for entry in each.files) > SMALL_BYTES:
+        least = 1 if place.gpus else workers
+        compute = ray.data.ActorPoolStrategy(min_size=least, max_size=workers)
+        return {"fn": _Held, "fn_constructor_args": (make_worker,), "compute": compute, **needs}
+    return {"fn": Warm(make_worker), "compute": ray.data.TaskPoolStrategy(size=workers), **needs}
+
+
 class _Typed:
     def __init__(self, make_worker: Callable[[], Worker], schema: pa.Schema) -> None:
         self._work = make_worker()
@@ -61,34 +98,15 @@ class _Typed:
 
 
 def worker_pool(
-    make_worker: Callable[[], Worker], schema: pa.Schema, workers: int, place: Place | None = None
+    make_worker: Callable[[], Worker],
+    schema: pa.Schema,
+    workers: int,
+    place: Place | None = None,
+    reads: Sequence[Artifact] = (),
 ) -> Transform:
-    """A pool of workers, each of which is made once and then maps blocks; each asks for what a place says,
-    ``cluster.data`` when none is named.
-
-    With a GPU, or several cores for its threads, a worker is an actor, which has them as long as the stage lasts. Of
-    GPUs there may be fewer than workers; the pool makes do with those. On one core it is a task's process."""
-
-    at = place or data_place()
-    how: dict[str, Any]
-    if at.gpus or at.cpus > 1:
-        least = 1 if at.gpus else workers
-        how = {
-            "fn": _Typed,
-            "fn_constructor_args": (make_worker, schema),
-            "compute": ray.data.ActorPoolStrategy(min_size=least, max_size=workers),
-            "num_gpus": at.gpus or None,
-        }
-    else:
-        how = {
-            "fn": Warm(partial(_Typed, make_worker, schema)),
-            "compute": ray.data.TaskPoolStrategy(size=workers),
-        }
-
-    def transform(rows: ray.data.Dataset) -> ray.data.Dataset:
-        return rows.map_batches(batch_size=None, batch_format="pyarrow", zero_copy_batch=True, num_cpus=at.cpus, **how)
-
-    return transform
+    """A pool of workers that map blocks to rows of a schema, at ``cluster.data`` when no place is named."""
+    pool = pool_of(partial(_Typed, make_worker, schema), workers, place or data_place(), reads)
+    return lambda rows: rows.map_batches(batch_size=None, batch_format="pyarrow", zero_copy_batch=True, **pool)
 
 
 def run_row_stage(stage: RowStage, inputs: Sequence[str], uri: str) -> None:
