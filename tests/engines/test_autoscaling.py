@@ -13,11 +13,10 @@ from clusters import head
 from parts import write_config
 from processes import wait_for
 from ray.job_submission import JobStatus, JobSubmissionClient
-from test_language_models import ENGINE, SHORT, input_of, written
+from test_language_models import ENGINE, SHORT, Prepared, input_of, written
 
 from reasonembed import artifacts, schemas
-from reasonembed.config import Llm, load_config
-from reasonembed.distributed.pipeline import Pipeline
+from reasonembed.config import load_config
 
 POOL = "gpu-spot"
 # The GPUs are numbers to Ray's scheduler; what runs is vLLM's build for CPUs.
@@ -31,14 +30,6 @@ KINDS = {
 def elastic():
     with head(kinds=KINDS) as started:
         yield started
-
-
-class Prepared(Pipeline):
-    """Its queries are made without a language model, and go by the name that the configured one would give them."""
-
-    def _ask(self, *arguments, **more):
-        extractive = self.config.model_copy(update={"llm": Llm(engine="extractive")})
-        return Pipeline(extractive)._ask(*arguments, **more)
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,8 @@ def test_a_decoder_is_the_same_everywhere(tmp_path_factory, tiny_llm, lora):
     assert ours == pytest.approx(Embedder.load(str(folder)).encode(TEXTS, 256), abs=1e-5)
     assert ours == pytest.approx(SentenceTransformer(str(folder), device="cpu").encode(TEXTS), abs=1e-5)
     assert ours == pytest.approx(through_transformers(folder), abs=1e-5)
-    assert ours == pytest.approx(through_vllm(folder), abs=1e-5)
+    if lora:  # adapters are merged into it: what holds of this folder holds of any
+        assert ours == pytest.approx(through_vllm(folder), abs=1e-5)
     assert abs(ours - Embedder.load(str(tiny_llm)).encode(TEXTS, 256)).max() > 1e-3
 
 

@@ -25,7 +25,7 @@ from parts import write_bright, write_config
 from processes import free_port
 
 from reasonembed import artifacts, schemas
-from reasonembed.config import load_config
+from reasonembed.config import Llm, load_config
 from reasonembed.distributed.pipeline import Pipeline
 from reasonembed.distributed.planner import plan
 from reasonembed.errors import JobFailed, UserError
@@ -42,17 +42,21 @@ ENGINE = {
 SHORT = {"max_new_tokens": 100, "max_text_chars": 12}
 
 
-def artifact_of(done):
-    assert done.returncode == 0, done.stderr
-    return artifacts.load(json.loads(done.stdout.splitlines()[-1])["artifact"])
-
-
 def input_of(artifact, name):
     return artifacts.load(artifact.record["inputs"][name]["uri"])
 
 
 def ids_of(artifact, schema, column):
     return artifact.table(schema)[column].to_pylist()
+
+
+class Prepared(Pipeline):
+    """Its queries are made without a language model, and go by the name that the configured one would give them: where
+    an engine takes half a minute to start and the annotation is what is looked at."""
+
+    def _ask(self, *arguments, **more):
+        extractive = self.config.model_copy(update={"llm": Llm(engine="extractive")})
+        return Pipeline(extractive)._ask(*arguments, **more)
 
 
 # ---- vLLM actors, through two murders
@@ -103,7 +107,7 @@ class Survived:
 
 
 @pytest.fixture(scope="module")
-def survived(tmp_path_factory, tiny_model, tiny_llm, repository, run_job):
+def survived(tmp_path_factory, tiny_model, tiny_llm, repository):
     """2,000 pairs; the driver is killed at a quarter, and in the next run an actor at half."""
     folder = tmp_path_factory.mktemp("remixer")
     root = folder / "runs"
@@ -116,14 +120,12 @@ def survived(tmp_path_factory, tiny_model, tiny_llm, repository, run_job):
         tiny_model,
         run={"rows_per_block": BLOCK, "max_reject_fraction": 0.2},
         llm=llm | {"max_model_len": 2048},
-        clean={"enabled": True, "temperature": 1.0},
         generate={"max_queries": 40, **SHORT},
-        rewrite=SHORT,
         mine={"keep": 50},
         annotate=SHORT,
     )
-    prepared = run_job("rewrite", config, "llm.actors=[1, 1]")
-    assert prepared.returncode == 0, prepared.stderr
+    Prepared(load_config(config), announce=lambda text: None).mine()
+    ray.shutdown()
     command = [sys.executable, "jobs/annotate.py", str(config)]
 
     def start():
@@ -179,31 +181,14 @@ def test_the_record_says_what_was_paid(survived):
     assert "tokens in" in survived.log
 
 
-def test_every_stage_wrote_its_schema(survived, run_job):
-    training = artifact_of(run_job("assemble", survived.config))
-    queries = input_of(training, "queries")
-    rewrites = input_of(training, "rewrites")
-    cleaned = input_of(queries, "cleaned")
-    for artifact, schema in (
-        (cleaned, schemas.CLEANED),
-        (queries, schemas.QUERIES),
-        (rewrites, schemas.REWRITES),
-        (survived.annotations, schemas.ANNOTATIONS),
-        (training, schemas.TRAINING),
-    ):
-        for uri in artifact.parquet():
-            assert pq.read_schema(uri).equals(schema), uri
-    rows = {row["query_id"]: row for row in cleaned.table(schemas.CLEANED).to_pylist()}
-    made = queries.table(schemas.QUERIES).to_pylist()
-    assert len(made) == 40
-    assert all(rows[query["query_id"]]["belongs"] for query in made)
-    assert {query["education"] for query in made} <= {"high school", "college", "PhD"}
+def test_grades_are_expected_ones(survived):
+    for uri in survived.annotations.parquet():
+        assert pq.read_schema(uri).equals(schemas.ANNOTATIONS), uri
     graded = survived.annotations.table(schemas.ANNOTATIONS).to_pylist()
     accepted = [row for row in graded if row["reject_reason"] is None]
     assert {row["grade"] for row in accepted} == {1, 2, 3, 4, 5}
     assert all(0 <= row["score"] <= 1 and row["rationale"] is not None for row in accepted)
-    # Expected grades, not five steps.
-    assert len({row["score"] for row in accepted}) > 100
+    assert len({row["score"] for row in accepted}) > 100, "expected grades, not five steps"
 
 
 # ---- a server behind HTTP, and documents that mean harm
@@ -358,9 +343,20 @@ def test_documents_that_mean_harm_are_rejects_or_rows_like_any_other(pipeline):
     corpus, rewrites = input_of(training, "corpus"), input_of(training, "rewrites")
     assert corpus.figures["rejects"] == {"empty text": 1, "text is not valid UTF-8": 1}
 
+    for artifact, schema in (
+        (queries, schemas.QUERIES),
+        (rewrites, schemas.REWRITES),
+        (annotations, schemas.ANNOTATIONS),
+        (training, schemas.TRAINING),
+    ):
+        for uri in artifact.parquet():
+            assert pq.read_schema(uri).equals(schema), uri
+
     too_long = "prompt and answer do not fit into llm.max_model_len"
     invalid = "invalid answer: answer: json_invalid"
     made = {row["source_doc_id"]: row for row in queries.table(schemas.QUERIES).to_pylist()}
+    accepted = [row for row in made.values() if row["reject_reason"] is None]
+    assert {row["education"] for row in accepted} <= {"high school", "college", "PhD"}
     assert set(POISON) < set(made)
     assert (made["long"]["reject_reason"], made["garbage"]["reject_reason"]) == (too_long, invalid)
     assert made["garbage"]["raw_answer"] == "<score>5</score> I am sure."
@@ -408,10 +404,12 @@ def test_the_key_is_nowhere_in_what_a_run_leaves(poisoned):
             assert b"sesame" not in path.read_bytes(), path
 
 
-def test_cleaning_over_http(pipeline):
+def test_only_what_passed_cleaning_is_asked_about(pipeline):
     rows = pipeline().clean().table(schemas.CLEANED).to_pylist()
     assert {row["belongs"] for row in rows if row["reject_reason"] is None} == {True, False}
     assert {row["doc_id"] for row in rows if row["reject_reason"]} == {"long", "garbage"}
+    belong = {row["query_id"] for row in rows if row["belongs"]}
+    assert set(ids_of(pipeline().generate(), schemas.QUERIES, "query_id")) == belong
 
 
 def test_a_benchmarks_questions_are_rewritten_by_the_language_model(server, pipeline, tiny_corpus):
