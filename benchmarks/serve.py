@@ -179,10 +179,10 @@ def _watched_memory(process: psutil.Process) -> Iterator[list[dict[str, float]]]
 
 
 def _title(command: list[str]) -> str:
-    """``ray::ServeReplica:search:gateway``, ``raylet``, ``dashboard/agent.py``."""
+    """``ray::ServeReplica:search:gateway``, ``raylet``, ``dashboard``."""
     words = [Path(word).name if word.startswith("/") else word for word in " ".join(command).split()]
     named = [word for word in words if word.endswith(".py")]
-    return (named or words or ["?"])[0][:40]
+    return (named or words or ["?"])[0].split(".")[0]
 
 
 class Load:
