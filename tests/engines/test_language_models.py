@@ -99,7 +99,6 @@ def answered(session):
 
 @dataclass(frozen=True)
 class Survived:
-    config: Path
     annotations: artifacts.Artifact
     committed: int
     asked_again: int
@@ -154,7 +153,7 @@ def survived(tmp_path_factory, tiny_model, tiny_llm, repository):
     os.kill(worker_processes("vLLMEngine")[0], signal.SIGKILL)
     assert second.wait(600) == 0, (folder / "log").read_text()
     [annotations] = artifacts.finished(str(root), "annotate")
-    return Survived(config, annotations, committed, asked_again, (folder / "log").read_text())
+    return Survived(annotations, committed, asked_again, (folder / "log").read_text())
 
 
 def test_no_pair_is_missing_none_is_there_twice_and_hardly_any_was_paid_twice(survived, capsys):

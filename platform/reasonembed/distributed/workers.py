@@ -1,4 +1,4 @@
-"""What runs inside the actors: each function here loads what its stage needs and returns the batch function.
+"""What the workers of stages run: each function here loads what its stage needs and returns the batch function.
 
 The driver imports this module too, to name the functions; torch and transformers, seconds to import, stay inside them.
 """

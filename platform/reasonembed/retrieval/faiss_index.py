@@ -32,9 +32,9 @@ def build_index(vectors: np.ndarray, settings: Index, seed: int, path: Path, dev
     """
     vectors = np.ascontiguousarray(vectors, np.float32)
     index = _empty(len(vectors), vectors.shape[1], settings)
-    size = 0 if index.is_trained else min(len(vectors), settings.training_vectors)
-    training = vectors[np.random.default_rng(seed).permutation(len(vectors))[:size]]
-    faiss.write_index(filled(index, training, vectors, device), str(path))
+    rng = np.random.default_rng(seed)
+    index = filled(index, vectors, lambda: vectors[rng.permutation(len(vectors))[: settings.training_vectors]], device)
+    faiss.write_index(index, str(path))
 
 
 def _empty(documents: int, dimension: int, settings: Index) -> faiss.Index:

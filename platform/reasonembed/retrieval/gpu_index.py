@@ -5,6 +5,7 @@ documents only, or for more neighbours than the kernels keep.
 """
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import faiss
@@ -40,12 +41,10 @@ class GpuIndex:
         """As ``faiss.Index.search``."""
         probes = getattr(params, "nprobe", 0)
         if params.sel is not None or max(k, probes) > MOST:
-            scores, positions = self._on_cpu.search(queries, k, params=params)
-        else:
-            with self._lock:
-                # The flat index has no parameters on a GPU and refuses any.
-                scores, positions = self._on_gpu.search(queries, k, params=params if probes else None)
-        return scores, positions
+            return self._on_cpu.search(queries, k, params=params)  # type: ignore[no-any-return]
+        with self._lock:
+            # The flat index has no parameters on a GPU and refuses any.
+            return self._on_gpu.search(queries, k, params=params if probes else None)  # type: ignore[no-any-return]
 
 
 def to_gpu(index: faiss.Index) -> tuple[Any, Any]:
@@ -68,20 +67,20 @@ def to_gpu(index: faiss.Index) -> tuple[Any, Any]:
     return resources, faiss.index_cpu_to_gpu(resources, 0, index, options)
 
 
-def filled(index: faiss.Index, training: np.ndarray, vectors: np.ndarray, device: str) -> faiss.Index:
+def filled(index: faiss.Index, vectors: np.ndarray, sample: Callable[[], np.ndarray], device: str) -> faiss.Index:
     """An empty index with vectors in it, on the CPU; learning and sorting into lists happen on ``device``.
 
     Args:
         index: it may be filled itself.
-        training: (some, dim) that lists and codes are learnt from.
         vectors: (documents, dim).
+        sample: (some, dim) of them, for an index that learns lists and codes.
         device: ``cpu`` or ``cuda``.
     """
     moved = device != "cpu" and isinstance(index, _LISTS)
     resources, worker = to_gpu(index) if moved else (None, index)
     if not worker.is_trained:
-        worker.train(training)
+        worker.train(sample())
     worker.add(vectors)
-    filled = faiss.index_gpu_to_cpu(worker) if moved else worker
-    del worker, resources
-    return filled
+    result = faiss.index_gpu_to_cpu(worker) if moved else worker
+    del worker, resources  # in this order: a copy on a GPU works with them to its end
+    return result
