@@ -89,7 +89,7 @@ def main() -> None:
     found: dict[tuple[str, int], list[Measured]] = {}
     for _ in range(arguments.rounds):
         for name, command in servers.items():
-            with _server(command, "/v1/health" if name == "infinity" else "/readyz"):
+            with _server(command, "/health" if name == "infinity" else "/readyz"):
                 load.run(4, 5, name)  # warm
                 for users in arguments.users:
                     found.setdefault((name, users), []).append(load.run(users, arguments.seconds, name))

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import ray
 import requests
-from processes import free_port, wait_for
+from processes import answers, free_port, wait_for
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 
 BIN = Path(sys.executable).parent
@@ -98,18 +98,11 @@ def _head(
     )
     address = f"http://127.0.0.1:{dashboard}"
     try:
-        wait_for(lambda: _answers(f"{address}/api/version"), process, 120)
+        wait_for(lambda: answers(f"{address}/api/version", 200, 401, 403), process, 120)
         yield Head(address, (folder / "session_latest").resolve(), auth, process)
     finally:
         _end(process, folder)
         print((folder / "head.log").read_text())  # pytest shows it where a test fails  # noqa: T201
-
-
-def _answers(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=5).status_code in (200, 401, 403)
-    except requests.RequestException:
-        return False
 
 
 def _end(process: subprocess.Popen[str], folder: Path) -> None:

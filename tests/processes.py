@@ -63,8 +63,9 @@ def free_port() -> int:
         return port
 
 
-def answers(url: str) -> bool:
+def answers(url: str, *codes: int) -> bool:
+    """Whether there is an answer, of one of these codes; of 200 where none is named."""
     try:
-        return requests.get(url, timeout=2).status_code == 200
+        return requests.get(url, timeout=5).status_code in (codes or (200,))
     except requests.RequestException:
         return False
