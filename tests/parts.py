@@ -10,6 +10,8 @@ WORDS = {
     "water": ["river", "rain", "lake", "wave", "tide", "brook", "flood", "pond"],
 }
 
+SHORT = {"max_new_tokens": 100, "max_text_chars": 12}  # what a random model says, it says at length
+
 
 def write_bright(folder: Path, documents_per_topic: int = 16) -> Path:
     """A BRIGHT folder with two tasks; the documents of a topic share words, the questions ask for a topic."""

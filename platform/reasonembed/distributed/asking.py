@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ray.data import TaskPoolStrategy
+
 from reasonembed.artifacts import Artifact
 from reasonembed.config import Llm, Place, Run, Sampling
 from reasonembed.distributed.llm_rows import TaskRows
@@ -53,6 +55,13 @@ class Asking:
     def gpus(self) -> int:
         """Of one engine."""
         return self.llm.tensor_parallel if self.llm.engine == "vllm" and self.place.gpus else 0
+
+    @property
+    def after(self) -> dict[str, Any]:
+        """How the steps behind the engines run: as many at a time as there are engines. For a fraction of a CPU alone
+        Ray would start a process for every block that waits, hundreds of them on a large machine."""
+        engines = self.llm.actors[1] if self.llm.engine == "vllm" else self.run.actors
+        return {**LIGHT, "compute": TaskPoolStrategy(size=engines)}
 
     @property
     def batch_rows(self) -> int:

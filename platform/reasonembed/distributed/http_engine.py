@@ -55,7 +55,7 @@ def http_transform(asking: Asking) -> Transform:
         config,
         preprocess=partial(prepared, asking.rows, prepare),
         preprocess_map_kwargs=LIGHT,
-        postprocess_map_kwargs=LIGHT,
+        postprocess_map_kwargs=asking.after,
     )
     return processed(asking, processor, partial(finished, asking.rows, _http_answer))
 

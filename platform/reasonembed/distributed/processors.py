@@ -5,7 +5,7 @@ from typing import Any
 
 import ray
 
-from reasonembed.distributed.asking import LIGHT, Asking
+from reasonembed.distributed.asking import Asking
 from reasonembed.distributed.llm_rows import Closing, TaskRows, scratch_schema
 from reasonembed.distributed.row_stage import Transform
 from reasonembed.llm.protocol import Answer
@@ -18,15 +18,12 @@ def processed(asking: Asking, processor: Any, finish: Callable[[dict[str, Any]],
     # Ray would let the rows that failed past a `postprocess` function with all their columns, which no table holds
     # beside the others; this sees every row.
     processor.postprocess = finish
+    closing = Closing(asking.rows.task.schema, asking.counter)
 
     def transform(rows: ray.data.Dataset) -> ray.data.Dataset:
-        return processor(rows).map_batches(closing(asking), batch_size=None, batch_format="pyarrow", **LIGHT)
+        return processor(rows).map_batches(closing, batch_size=None, batch_format="pyarrow", **asking.after)
 
     return transform
-
-
-def closing(asking: Asking) -> Closing:
-    return Closing(asking.rows.task.schema, asking.counter)
 
 
 def prepared(

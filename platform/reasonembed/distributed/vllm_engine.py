@@ -59,7 +59,7 @@ def vllm_transform(asking: Asking) -> Transform:
         config,
         preprocess=partial(prepared, asking.rows, prepare),
         preprocess_map_kwargs=LIGHT,
-        postprocess_map_kwargs=LIGHT,
+        postprocess_map_kwargs=asking.after,
         builder_kwargs={"chat_template_kwargs": dict(llm.chat_template_kwargs)},
     )
     if llm.tensor_parallel > 1 and asking.place.labels:
