@@ -79,7 +79,7 @@ def cluster(tmp_path_factory, tiny_corpus, tiny_model, s3_server, repository) ->
     env = {name: value for name, value in keys.items() if name.isupper()}
     # As in the image: serve/ is found wherever Ray starts a process.
     options = {"PYTHONPATH": str(repository), **env}
-    with canned_llm(keys["LLM_API_KEY"]) as llm, head("--num-cpus=6", "--labels=pool=cpu", **options) as started:
+    with canned_llm(keys["LLM_API_KEY"]) as llm, head("--num-cpus=4", "--labels=pool=cpu", **options) as started:
         yield Cluster(started, config, llm, keys | {"token": started.env["RAY_AUTH_TOKEN"]})
 
 
