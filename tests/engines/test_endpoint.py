@@ -369,7 +369,7 @@ def test_a_host_that_others_reach_needs_keys(finished, indexes, run_job):
 
 def test_an_index_that_cannot_be_served_is_said_in_one_line(finished, indexes, tmp_path, run_job):
     *_, noise, _ = broken_indexes(indexes["parts"], tmp_path)
-    failed = run_job("serve", finished.config, f"serve.index={noise}")
+    failed = run_job("serve", finished.config, f"serve.index={noise}", "serve.encoders=0")
     assert failed.returncode == 1
     last = failed.stderr.strip().splitlines()[-1]
     assert last.startswith("error: no index can be served; ")
@@ -381,8 +381,7 @@ def test_vllm_runs_the_model_behind_the_same_endpoint(finished, tiny_llm):
     Pipeline(load_config(finished.config, overrides), announce=lambda text: None).index()
     ray.shutdown()
     expected = Embedder.load(str(tiny_llm)).encode(TEXTS[:40], 32)
-    as_users_do = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
-    with serving(finished.config, *overrides, **as_users_do) as (url, _), ThreadPoolExecutor(8) as pool:
+    with serving(finished.config, *overrides) as (url, _), ThreadPoolExecutor(8) as pool:
         post = lambda text: requests.post(f"{url}/v1/embeddings", json={"input": text}, timeout=120).json()  # noqa: E731
         for answer, vector in zip(pool.map(post, TEXTS[:40]), expected, strict=True):
             assert np.abs(np.array(answer["data"][0]["embedding"]) - vector).max() < 1e-5

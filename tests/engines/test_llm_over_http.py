@@ -146,7 +146,7 @@ def poisoned(server, tmp_path_factory, tiny_corpus, tiny_model):
         str(folder / "runs"),
         corpus,
         tiny_model,
-        run={"max_reject_fraction": 0.2},
+        run={"rows_per_block": 256, "max_reject_fraction": 0.2},
         corpus={"source": f"files:{corpus}"},
         llm={
             "engine": "http",
