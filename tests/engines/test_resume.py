@@ -211,7 +211,10 @@ def test_a_lost_driver_and_a_lost_worker_change_nothing(
 
 def test_a_loss_that_is_no_number_ends_the_job_and_leaves_the_queries(data, tiny_model, tmp_path):
     process = start(
-        tmp_path / "config.yaml", str(tmp_path / "runs"), settings(data, tiny_model, 1), "train.learning_rate=1e30"
+        tmp_path / "config.yaml",
+        str(tmp_path / "runs"),
+        settings(data, tiny_model, 1) | {"workers": 1},
+        "train.learning_rate=1e30",
     )
     _, log = process.communicate(timeout=300)
     assert process.returncode == 1, log
