@@ -36,9 +36,9 @@ from rich.console import Console
 from rich.table import Table
 
 from reasonembed.config import load_config
-from reasonembed.distributed.serving import latest_index
 from reasonembed.retrieval.faiss_index import DOCUMENTS
 from reasonembed.serving.index_part import finished_index
+from reasonembed.serving.latest import latest_index
 
 HERE = Path(__file__).parent
 PORT = 8765

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import ServeDeploySchema
 
-from reasonembed.distributed.serving import Changeable, ServeArgs
+from reasonembed.distributed.serving_replicas import Changeable, ServeArgs
 
 
 def check_serve(written: dict[str, Any]) -> ServeDeploySchema:

@@ -8,7 +8,8 @@ from serve_configs import check_serve
 from typos import refused, typos
 
 from reasonembed.config import Place
-from reasonembed.distributed.serving import ServeArgs, build
+from reasonembed.distributed.serving import build
+from reasonembed.distributed.serving_replicas import ServeArgs
 from reasonembed.errors import UserError
 
 FILES = ["local.yaml", "production.yaml", "production-cpu.yaml"]
