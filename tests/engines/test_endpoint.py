@@ -381,7 +381,8 @@ def test_vllm_runs_the_model_behind_the_same_endpoint(finished, tiny_llm):
     Pipeline(load_config(finished.config, overrides), announce=lambda text: None).index()
     ray.shutdown()
     expected = Embedder.load(str(tiny_llm)).encode(TEXTS[:40], 32)
-    with serving(finished.config, *overrides) as (url, _), ThreadPoolExecutor(8) as pool:
+    engine = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}  # in the replica's own process it would not start
+    with serving(finished.config, *overrides, **engine) as (url, _), ThreadPoolExecutor(8) as pool:
         post = lambda text: requests.post(f"{url}/v1/embeddings", json={"input": text}, timeout=120).json()  # noqa: E731
         for answer, vector in zip(pool.map(post, TEXTS[:40]), expected, strict=True):
             assert np.abs(np.array(answer["data"][0]["embedding"]) - vector).max() < 1e-5

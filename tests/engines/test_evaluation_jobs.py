@@ -180,7 +180,8 @@ def test_killed_while_encoding_at_most_a_block_per_actor_is_lost(tmp_path, tiny_
     folder = tmp_path / "many"
     words = ["rain", "river", "lake", "snow", "ice", "bell", "song", "drum"]
     folder.mkdir()
-    texts = [" ".join(words[(n // 8**k) % 8] for k in range(5)) + f" {n}" for n in range(1800)]
+    count = 1200
+    texts = [" ".join(words[(n // 8**k) % 8] for k in range(5)) + f" {n}" for n in range(count)]
     write_lines(folder / "documents.jsonl", [{"id": f"d {n}", "content": text} for n, text in enumerate(texts)])
     write_lines(folder / "examples.jsonl", [{"id": "q", "query": "rain", "excluded_ids": ["N/A"], "gold_ids": ["d 0"]}])
     root = tmp_path / "runs"
@@ -207,11 +208,11 @@ def test_killed_while_encoding_at_most_a_block_per_actor_is_lost(tmp_path, tiny_
     done = run_job("evaluate", *command[1:])
     assert done.returncode == 0, done.stderr
     [figures] = encodings(root).values()
-    sys.__stdout__.write(f"\nkilled with {written} of 1800 texts encoded; {figures['resumed']} of them were kept\n")
-    assert figures["encoded"] + figures["resumed"] == figures["rows"] == 1800
-    assert written - block * actors <= figures["resumed"] < 1800
+    sys.__stdout__.write(f"\nkilled with {written} of {count} texts encoded; {figures['resumed']} of them were kept\n")
+    assert figures["encoded"] + figures["resumed"] == figures["rows"] == count
+    assert written - block * actors <= figures["resumed"] < count
     ids = artifacts.load(next(iter(encodings(root)))).table(schemas.EMBEDDINGS)["text_id"].to_pylist()
-    assert len(set(ids)) == 1800
+    assert len(set(ids)) == count
 
 
 @pytest.fixture(scope="module")

@@ -43,6 +43,8 @@ RUNS = {
     "zero 1, lora": {"zero_stage": 1, **LORA},
     "zero 1, lora, grad cache": {"zero_stage": 1, **LORA, **SHORT_PASSES},
 }
+# Dropout and rounding differ from one number of ranks to another.
+SAME_ON_ONE = [name for name in RUNS if "lora" not in name and "bfloat" not in name]
 
 
 def settings_of(name, workers, **changes):
@@ -92,9 +94,10 @@ def run(model, settings, folder=None, resume_from=None):
 
 
 def worker(rank, world, port, model, folder):
+    torch.set_num_threads(1)  # as Ray's workers have it
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
     found = {}
-    for name in RUNS:
+    for name in RUNS if world == 2 else SAME_ON_ONE:
         settings = settings_of(name, world)
         place = folder / f"{world}-{name}"
         found[name] = run(model, settings, place)
@@ -145,7 +148,7 @@ def test_training_learns_and_every_query_is_logged(results):
         assert [step for step, _ in result["dev"]] == [2, 4]
 
 
-@pytest.mark.parametrize("name", [name for name in RUNS if "lora" not in name and "bfloat" not in name])
+@pytest.mark.parametrize("name", SAME_ON_ONE)
 def test_two_ranks_equal_one(results, name):
     assert_same(results[1][name], results[2][name])
 
