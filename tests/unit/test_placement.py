@@ -1,4 +1,4 @@
-"""Where work is sent; that it arrives there is what ``tests/engines/test_autoscaling.py`` sees."""
+"""Where work is sent; that it arrives there is what ``tests/engines/test_annotation.py`` sees."""
 
 import pytest
 
