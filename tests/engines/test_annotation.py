@@ -146,7 +146,9 @@ def survived(prepared, elastic, tmp_path_factory, repository):
     wait_for(lambda: not processes(lambda command: command[0].startswith("VLLM::")), elastic.process, 30)
     committed = written(root)
     # What the engines were still at when they died is not in their logs: no more than they take in at a time.
-    asked_again = answered(elastic.session.parent) - committed + 2 * ENGINE["max_num_seqs"]
+    told = answered(elastic.session.parent)
+    assert told, "the engines' logs were not found"
+    asked_again = told - committed + 2 * ENGINE["max_num_seqs"]
 
     second = Job.submit(config, elastic, folder, repository)
     second.until(lambda: written(root) >= PAIRS // 2 and len(elastic.machines(POOL)) == 2, elastic)

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ import ray
 import torch
 from browser import browser
 from parts import write_config, write_lines
+from processes import start_job, wait_for
 from safetensors.torch import load_file, save_file
 
 from reasonembed import artifacts, schemas, storage
@@ -176,7 +176,7 @@ def test_run_and_judgements_in_files(run_job, finished, tmp_path):
     assert "is no finished evaluation" in done.stderr
 
 
-def test_killed_while_encoding_at_most_a_block_per_actor_is_lost(tmp_path, tiny_model, run_job, repository):
+def test_killed_while_encoding_at_most_a_block_per_actor_is_lost(tmp_path, tiny_model, run_job):
     folder = tmp_path / "many"
     words = ["rain", "river", "lake", "snow", "ice", "bell", "song", "drum"]
     folder.mkdir()
@@ -187,25 +187,15 @@ def test_killed_while_encoding_at_most_a_block_per_actor_is_lost(tmp_path, tiny_
     root = tmp_path / "runs"
     config = write_config(tmp_path / "config.yaml", str(root), folder, tiny_model)
     block, actors = 50, 2
-    command = ["jobs/evaluate.py", str(config), f"run.rows_per_block={block}", f"run.actors={actors}"]
-    process = subprocess.Popen(
-        [sys.executable, *command],
-        cwd=repository,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    end = time.time() + 300
-    while len(list(root.glob("encode/*/.work/checkpoint-0/*.parquet"))) < 4:
-        assert process.poll() is None, process.communicate()[1]
-        assert time.time() < end
-        time.sleep(0.02)
+    command = ("evaluate", config, f"run.rows_per_block={block}", f"run.actors={actors}")
+    process = start_job(*command)
+    wait_for(lambda: len(list(root.glob("encode/*/.work/checkpoint-0/*.parquet"))) >= 4, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     [work] = root.glob("encode/*/.work")
     time.sleep(3)  # what Ray's workers were writing when their driver went
     written = sum(pq.ParquetFile(path).metadata.num_rows for path in work.glob("rows-0/*.parquet"))
-    done = run_job("evaluate", *command[1:])
+    done = run_job(*command)
     assert done.returncode == 0, done.stderr
     [figures] = encodings(root).values()
     sys.__stdout__.write(f"\nkilled with {written} of {count} texts encoded; {figures['resumed']} of them were kept\n")
