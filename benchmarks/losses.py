@@ -27,12 +27,12 @@ from rich.console import Console
 from rich.table import Table
 
 from reasonembed import schemas
+from reasonembed.cli.jobs import quiet_libraries
 from reasonembed.config import Config, load_config
-from reasonembed.distributed.jobs import quiet_libraries
-from reasonembed.distributed.pipeline import Pipeline
 from reasonembed.embedder.prompts import query_text
 from reasonembed.evaluation.metrics import AVERAGE, RANKED, differences, means, per_question
 from reasonembed.evaluation.ranking import rank_questions
+from reasonembed.pipeline.pipeline import Pipeline
 from reasonembed.remixer.assemble import usable_rows
 from reasonembed.retrieval.collection import Collection
 from reasonembed.retrieval.exact import ExactScores
@@ -142,7 +142,7 @@ def _trained(variant: str, seed: int, pipelines: list[Pipeline], steps: int) -> 
     from reasonembed.config import Encode
     from reasonembed.embedder.model import Embedder
     from reasonembed.redapter import loop
-    from reasonembed.redapter.batches import hold_out
+    from reasonembed.redapter.batch_plan import hold_out
 
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from parts import MemoryBatches

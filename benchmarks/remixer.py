@@ -32,8 +32,8 @@ from rich.console import Console
 from rich.table import Table
 
 from reasonembed import storage
+from reasonembed.cli.jobs import quiet_libraries
 from reasonembed.config import Config
-from reasonembed.distributed.jobs import quiet_libraries
 
 REPOSITORY = Path(__file__).parents[1]
 WORDS = (
@@ -123,8 +123,8 @@ def _task(queries: dict[str, Any], documents: dict[str, str]) -> Any:
 
 
 def _platform(arguments: argparse.Namespace, model: str, pairs: pa.Table, task: Callable[[], Any]) -> dict[str, Any]:
-    from reasonembed.distributed.llm_rows import TaskRows
-    from reasonembed.distributed.llm_stage import LlmStage, run_llm_stage
+    from reasonembed.distributed.llm.llm_stage import LlmStage, run_llm_stage
+    from reasonembed.llm.task_rows import TaskRows
 
     with tempfile.TemporaryDirectory(prefix="reasonembed-bench-") as folder:
         config = _config(arguments, model, folder)
@@ -153,9 +153,9 @@ def _bare_here(arguments: argparse.Namespace, model: str, console: Console) -> N
     from vllm import LLM, SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 
-    from reasonembed.distributed.asking import LIKELIEST, Asking
-    from reasonembed.distributed.llm_rows import TaskRows
-    from reasonembed.distributed.vllm_engine import engine_arguments
+    from reasonembed.distributed.llm.attempt import LIKELIEST, Asking
+    from reasonembed.distributed.llm.vllm_engine import engine_arguments
+    from reasonembed.llm.task_rows import TaskRows
     from reasonembed.remixer.prompting import messages
 
     pairs, queries, documents = _pairs(arguments.prompts)
@@ -230,7 +230,7 @@ def _prefix(arguments: argparse.Namespace, model: str, console: Console) -> None
 
 
 def _extractive(arguments: argparse.Namespace, model: str, console: Console) -> None:
-    from reasonembed.distributed.pipeline import Pipeline
+    from reasonembed.pipeline.pipeline import Pipeline
 
     settings = {
         "run": {"root": arguments.root},

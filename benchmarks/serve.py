@@ -37,8 +37,8 @@ from rich.table import Table
 
 from reasonembed.config import load_config
 from reasonembed.retrieval.faiss_index import DOCUMENTS
-from reasonembed.serving.index_part import finished_index
-from reasonembed.serving.latest import latest_index
+from reasonembed.serving.index_pointer import latest_index
+from reasonembed.serving.index_shards import finished_index
 
 HERE = Path(__file__).parent
 PORT = 8765

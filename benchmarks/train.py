@@ -95,7 +95,7 @@ def _in_a_process(part: str, arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def _place(model: str) -> str:
-    from reasonembed.embedder.source import resolve
+    from reasonembed.embedder.model_source import resolve
 
     return resolve(model)
 

@@ -8,8 +8,8 @@ A and B are folders of finished evaluations, as the first form names them in its
 
 import sys
 
-from reasonembed.distributed.jobs import run_comparison, run_job
-from reasonembed.distributed.report import evaluate_and_show
+from reasonembed.cli.jobs import run_comparison, run_job
+from reasonembed.pipeline.run_report import evaluate_and_show
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["compare"]:

@@ -1,7 +1,7 @@
 """Training rows for other tools: ``python jobs/export.py CONFIG export.to=FOLDER [section.key=value ...]``."""
 
-from reasonembed.distributed.jobs import run_job
-from reasonembed.interchange import export_training
+from reasonembed.cli.jobs import run_job
+from reasonembed.remixer.interchange import export_training
 
 if __name__ == "__main__":
     run_job(

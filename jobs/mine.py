@@ -1,6 +1,6 @@
 """Find candidates for every query: ``python jobs/mine.py CONFIG [section.key=value ...]``."""
 
-from reasonembed.distributed.jobs import run_job
+from reasonembed.cli.jobs import run_job
 
 if __name__ == "__main__":
     run_job("mine", lambda pipeline: pipeline.mine())

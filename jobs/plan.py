@@ -1,7 +1,7 @@
 """The bill before it is run up: ``python jobs/plan.py CONFIG [section.key=value ...]``."""
 
-from reasonembed.distributed.jobs import run_job
-from reasonembed.distributed.planner import plan
+from reasonembed.cli.jobs import run_job
+from reasonembed.pipeline.cost_report import plan
 
 if __name__ == "__main__":
     run_job("plan", plan)

@@ -1,6 +1,6 @@
 """Run a job on a cluster: ``python jobs/submit.py JOB CONFIG [section.key=value ...] [--wait]``, or ``--stop ID``."""
 
-from reasonembed.distributed.jobs import run_submission
+from reasonembed.cli.jobs import run_submission
 
 if __name__ == "__main__":
     run_submission()

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from ray.scripts.scripts import start as ray_start
 from serve_configs import check_serve
 
-from reasonembed.config.cluster import POOL
+from reasonembed.config.resources import POOL
 
 KUBERNETES = "1.34"
 POOLS = {"head", "cpu", "gpu-spot", "gpu-train", "serve"}

@@ -162,7 +162,7 @@ class MemoryBatches:
         import pyarrow as pa
 
         from reasonembed import schemas
-        from reasonembed.redapter.batches import BATCHES, draw, plan_steps
+        from reasonembed.redapter.batch_plan import BATCHES, draw, plan_steps
 
         self.steps = plan_steps([(row["task"], row["query_id"]) for row in rows], settings, seed)
         self.dev = pa.Table.from_pylist(list(dev), schema=schemas.TRAINING)
@@ -176,7 +176,7 @@ class MemoryBatches:
         ]
 
     def examples(self, start: int):
-        from reasonembed.redapter.batches import examples_of, shares
+        from reasonembed.redapter.batch_plan import examples_of, shares
         from reasonembed.redapter.gather import rank, world_size
 
         for table in self._tables[start:]:

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import ServeDeploySchema
 
-from reasonembed.distributed.serving_replicas import Changeable, ServeArgs
+from reasonembed.distributed.serve.replicas import GatewayUserConfig, ServeArgs
 
 
 def check_serve(written: dict[str, Any]) -> ServeDeploySchema:
@@ -28,7 +28,7 @@ def check_serve(written: dict[str, Any]) -> ServeDeploySchema:
                 _only_known(AutoscalingConfig, scaling, "autoscaling_config")
                 assert scaling["min_replicas"] <= scaling["max_replicas"]
             if deployment["name"] == "gateway":
-                Changeable.model_validate(deployment.get("user_config", {}))
+                GatewayUserConfig.model_validate(deployment.get("user_config", {}))
     return schema
 
 

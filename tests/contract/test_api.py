@@ -11,10 +11,10 @@ from fastapi.testclient import TestClient
 
 from reasonembed.artifacts import Artifact
 from reasonembed.config import Encode, Serve
+from reasonembed.serving.active_index import Version
 from reasonembed.serving.api import MAX_CHARS, create_app
 from reasonembed.serving.encoders import ServedModel
 from reasonembed.serving.keys import Keys
-from reasonembed.serving.live import Version
 from reasonembed.serving.service import Service
 
 DOCUMENTS = [

@@ -112,7 +112,7 @@ def test_the_plan_tells_the_bill_without_spending_anything(run_job, config, tmp_
     assert stages["annotate"]["input_tokens"] > 320 * 500
     assert result["cost"] == pytest.approx(result["gpu_hours"] * 2.5, abs=0.01)
     assert "GPU-hours" in done.stderr
-    assert "annotate: typical lengths, reckoned for 8B on 1 x H100" in done.stderr
+    assert "annotate: typical lengths, estimated_throughput for 8B on 1 x H100" in done.stderr
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["corpus", "questions"]
 
 

@@ -24,7 +24,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from reasonembed import artifacts, schemas
 from reasonembed.config import Llm, load_config
-from reasonembed.distributed.pipeline import Pipeline
+from reasonembed.pipeline.pipeline import Pipeline
 
 QUERIES, DEPTH, BLOCK = 24, 50, 128
 PAIRS = QUERIES * DEPTH

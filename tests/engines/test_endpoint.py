@@ -25,9 +25,9 @@ from sentence_transformers import SentenceTransformer
 
 from reasonembed import artifacts
 from reasonembed.config import load_config
-from reasonembed.distributed.pipeline import Pipeline
 from reasonembed.embedder.model import Embedder
-from reasonembed.serving.index_part import IndexPart, Within, finished_index
+from reasonembed.pipeline.pipeline import Pipeline
+from reasonembed.serving.index_shards import DocumentFilter, IndexShards, finished_index
 
 WORDS = "river rain ice snow bell song warm fire page flood number near".split()
 TEXTS = [" ".join(WORDS[(n * k) % len(WORDS)] for k in range(1, 2 + n % 30)) for n in range(120)]
@@ -119,11 +119,15 @@ def test_openais_client_gets_the_librarys_vectors_however_requests_are_mixed(end
 
 
 def test_two_parts_in_two_processes_find_what_one_whole_finds(endpoint, indexes):
-    whole = IndexPart(finished_index(indexes["whole"].uri))
+    whole = IndexShards(finished_index(indexes["whole"].uri))
     model = SentenceTransformer(indexes["whole"].record["config"]["model"], device="cpu")
     queries = TEXTS[:20]
     vectors = model.encode(queries)
-    for within in (Within(), Within("nature"), Within(None, ("physics/cold 0", "nature/sound 1"))):
+    for within in (
+        DocumentFilter(),
+        DocumentFilter("nature"),
+        DocumentFilter(None, ("physics/cold 0", "nature/sound 1")),
+    ):
         body = {"query": queries, "top_k": 7, "task": within.task, "exclude_ids": list(within.exclude_ids)}
         for mode in ("dense", "bm25"):
             answer = endpoint.post("/v1/search", body | {"mode": mode}).json()

@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save_file
 
 from reasonembed import artifacts, schemas, storage
 from reasonembed.config import load_config
-from reasonembed.distributed.pipeline import Pipeline
 from reasonembed.errors import UserError, intended
+from reasonembed.pipeline.pipeline import Pipeline
 
 
 @pytest.fixture(scope="module")

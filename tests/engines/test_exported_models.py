@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from reasonembed.config import Encode, Train
 from reasonembed.embedder.model import Embedder
-from reasonembed.redapter.engines.start import prepare
+from reasonembed.redapter.engines.factory import prepare
 
 TEXTS = ["The river and the rain", "ice", "A bell makes a song when the echo comes near. " * 3]
 VLLM = """

@@ -9,13 +9,13 @@ import pytest
 import ray
 
 from reasonembed import artifacts
-from reasonembed.config import Place, load_config
-from reasonembed.distributed import indexing
-from reasonembed.distributed.pipeline import Pipeline
+from reasonembed.config import Resources, load_config
+from reasonembed.distributed.data import index_building as indexing
 from reasonembed.embedder.model import Embedder
 from reasonembed.errors import UserError
-from reasonembed.serving.index_part import IndexPart, Within
-from reasonembed.serving.store import PartStore, SpreadStore
+from reasonembed.pipeline.pipeline import Pipeline
+from reasonembed.serving.index_shards import DocumentFilter, IndexShards
+from reasonembed.serving.store import LocalStore, ShardedStore
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,9 @@ def encoded(artifact, texts):
 QUERIES = ["ice and snow", "which page speaks of a bell?", "rain"]
 
 
-def hits(artifact, parts, k, within=Within()):  # noqa: B008
+def hits(artifact, parts, k, within=DocumentFilter()):  # noqa: B008
     """As the endpoint finds them, of an index in one process or dealt out to several."""
-    store = SpreadStore([PartStore(number, parts) for number in range(parts)])
+    store = ShardedStore([LocalStore(number, parts) for number in range(parts)])
 
     async def search():
         found = await store.dense(artifact.uri, encoded(artifact, QUERIES), k, within)
@@ -68,18 +68,18 @@ def test_shards_return_what_one_returns_in_one_process_or_several(finished, buil
     assert three.figures["shards"] == 3
     assert three.figures["recall@10"] == 1
     assert len(three.parquet("shard-")) == 3
-    few = Within(None, ("physics/cold 0", "nature/sound 1"))
-    for arguments in ((10,), (70,), (5, Within("nature")), (5, few), (5, Within("nothing"))):
+    few = DocumentFilter(None, ("physics/cold 0", "nature/sound 1"))
+    for arguments in ((10,), (70,), (5, DocumentFilter("nature")), (5, few), (5, DocumentFilter("nothing"))):
         expected = hits(one, 1, *arguments)
-        assert any(expected) == (arguments[-1] != Within("nothing"))
+        assert any(expected) == (arguments[-1] != DocumentFilter("nothing"))
         for parts in (1, 2, 3):
             assert hits(three, parts, *arguments) == expected
     with pytest.raises(UserError, match=r"has 1 shards, which cannot be dealt out to 2 parts"):
-        IndexPart(one, 0, 2)
+        IndexShards(one, 0, 2)
 
 
 def test_an_index_without_words_says_so(finished, build):
-    silent = IndexPart(build("index.bm25=false"))
+    silent = IndexShards(build("index.bm25=false"))
     assert len(silent) == 64
     with pytest.raises(UserError, match=r"built with index\.bm25=false"):
         silent.lexical("rain", 3)
@@ -91,7 +91,7 @@ def test_a_damaged_file_is_noticed_before_it_answers(finished, build, tmp_path):
     file = place / "shard-00000" / "index.faiss"
     file.write_bytes(file.read_bytes()[:-4] + b"\0\1\2\3")
     with pytest.raises(UserError, match=r"shard-00000/index\.faiss is not what its record says"):
-        IndexPart(artifacts.load(str(place)))
+        IndexShards(artifacts.load(str(place)))
 
 
 def test_an_interrupted_build_does_not_build_finished_shards_again(finished, build, monkeypatch):
@@ -104,7 +104,7 @@ def test_an_interrupted_build_does_not_build_finished_shards_again(finished, bui
         load_config(finished.config, ["index.shards=2", "index.recall_sample=7"]).index,
         42,
         first.uri,
-        Place(),
+        Resources(),
     )
     (finished.root / first.uri / ".work").mkdir()
     (finished.root / first.uri / ".work" / "shard-00000.done").touch()
@@ -116,7 +116,7 @@ def test_an_interrupted_build_does_not_build_finished_shards_again(finished, bui
 def test_vectors_of_a_shard_are_those_of_its_documents(finished, build):
     index = build()
     job = indexing.IndexJob(
-        index.input("corpus"), index.input("embeddings"), load_config(finished.config).index, 42, index.uri, Place()
+        index.input("corpus"), index.input("embeddings"), load_config(finished.config).index, 42, index.uri, Resources()
     )
     documents = job.documents()
     vectors = job.vectors(documents)

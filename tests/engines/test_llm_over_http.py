@@ -24,9 +24,9 @@ from processes import free_port
 
 from reasonembed import schemas
 from reasonembed.config import load_config
-from reasonembed.distributed.pipeline import Pipeline
-from reasonembed.distributed.planner import plan
 from reasonembed.errors import JobFailed, UserError
+from reasonembed.pipeline.cost_report import plan
+from reasonembed.pipeline.pipeline import Pipeline
 
 SERVER = "vllm.entrypoints.openai.api_server"
 POISON = {

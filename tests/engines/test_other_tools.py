@@ -8,8 +8,8 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.losses import MultipleNegativesRankingLoss
 
 from reasonembed import artifacts, schemas
-from reasonembed.interchange import read_published
 from reasonembed.remixer.assemble import usable_rows
+from reasonembed.remixer.interchange import read_published
 
 
 def last_line(done):

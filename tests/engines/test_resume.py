@@ -22,7 +22,7 @@ import yaml
 from parts import training_rows, write_lines
 
 from reasonembed import artifacts, storage
-from reasonembed.distributed.training import INTENSITY, INTENSITY_SCHEMA
+from reasonembed.distributed.train.trainer import INTENSITY, INTENSITY_SCHEMA
 
 STEPS = 32
 EVERY = os.environ.get("RESUME") == "all"
@@ -149,10 +149,10 @@ def _uninterrupted(rank, port, data, model, folder):
 
     from reasonembed.config import Encode, Train
     from reasonembed.embedder.model import Embedder
-    from reasonembed.interchange import read_published
     from reasonembed.redapter import loop
-    from reasonembed.redapter.batches import hold_out
+    from reasonembed.redapter.batch_plan import hold_out
     from reasonembed.remixer.assemble import usable_rows
+    from reasonembed.remixer.interchange import read_published
 
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)  # as Ray's workers have it

@@ -17,9 +17,9 @@ from processes import start_job, wait_for
 
 from reasonembed import artifacts, storage
 from reasonembed.corpora import read_corpus, read_questions
-from reasonembed.embedder.source import model_fingerprint
+from reasonembed.embedder.model_source import model_fingerprint
 from reasonembed.errors import UserError
-from reasonembed.interchange import read_published
+from reasonembed.remixer.interchange import read_published
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ from parts import training_rows
 
 from reasonembed.config import Train
 from reasonembed.errors import UserError
-from reasonembed.redapter.batches import BATCHES, draw, examples_of, hold_out, plan_steps
-from reasonembed.redapter.forwarding import split_further
+from reasonembed.redapter.batch_plan import BATCHES, draw, examples_of, hold_out, plan_steps
+from reasonembed.redapter.grad_cache import split_further
 from reasonembed.redapter.loop import learning_rate
 from reasonembed.redapter.masking import relate
-from reasonembed.redapter.sketch import HASHES, sketch, sketches, text_key
+from reasonembed.redapter.minhash import HASHES, minhash_signature, minhash_signatures, text_key
 
 
 def train(**values):
@@ -78,7 +78,7 @@ def test_a_group_is_a_positive_and_negatives_without_replacement_unless_to_fill(
     assert example.scores[1:] == pytest.approx([by_text[text] for text in example.passages[1:]])
     assert example.positive_keys == sorted(text_key(text) for text in row["pos"])
     assert example.keys == [text_key(text) for text in example.passages]
-    assert example.sketches.shape == (6, HASHES)
+    assert example.signatures.shape == (6, HASHES)
     filled = drawn(row, group_size=9)
     assert len(filled.passages) == 9
     assert set(filled.passages[1:]) == set(row["neg"])
@@ -103,14 +103,14 @@ def test_what_is_drawn_follows_from_seed_and_step():
     assert len({tuple(drawn(row, 3, step).passages) for step in range(20)}) > 3
 
 
-def test_sketches_tell_near_duplicates_from_others():
+def test_signatures_tell_near_duplicates_from_others():
     words = [f"word{n}" for n in range(200)]
     text, near, other = " ".join(words), " ".join([*words[:197], "x", "y", "z"]), " ".join(reversed(words))
-    same = lambda a, b: float(np.mean(sketch(a) == sketch(b)))  # noqa: E731
+    same = lambda a, b: float(np.mean(minhash_signature(a) == minhash_signature(b)))  # noqa: E731
     assert same(text, text.upper()) == 1
     assert same(text, near) == pytest.approx(195 / 201, abs=0.1)
     assert same(text, other) < 0.1
-    assert sketches(["", "a"]).shape == (2, HASHES)
+    assert minhash_signatures(["", "a"]).shape == (2, HASHES)
 
 
 def test_known_positives_equal_texts_and_near_duplicates_are_no_negatives():

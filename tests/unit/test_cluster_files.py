@@ -13,7 +13,7 @@ from ray_up_configs import check_ray_up
 from typos import refused, typos
 
 from reasonembed.config import load_config
-from reasonembed.config.cluster import POOL, PROFILES
+from reasonembed.config.resources import POOL, PROFILES
 
 RAY_UP = ["aws.yaml", "gcp.yaml"]
 KUBERAY = ["raycluster.yaml", "rayjob-data.yaml", "rayjob-train.yaml", "rayservice.yaml"]

@@ -6,10 +6,10 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from reasonembed.embedder.batching import token_batches
 from reasonembed.embedder.model import Embedder
+from reasonembed.embedder.model_source import model_fingerprint, resolve
 from reasonembed.embedder.pooling import pool
-from reasonembed.embedder.source import model_fingerprint, resolve
+from reasonembed.embedder.token_batches import token_batches
 from reasonembed.errors import UserError
 
 TEXTS = ["The river and the rain", "ice", "A bell makes a song when the echo comes near. " * 3, ""]

@@ -3,9 +3,9 @@
 import pytest
 
 from reasonembed.config import Encode, Train, load_config
-from reasonembed.distributed.dry_run import dry_run
 from reasonembed.errors import UserError
-from reasonembed.redapter.estimate import Shape, memory_per_gpu, model_shape
+from reasonembed.pipeline.dry_run import dry_run
+from reasonembed.redapter.memory_estimate import Shape, memory_per_gpu, model_shape
 
 SHAPE = Shape(parameters=1000, trained=100, layers=2, hidden=8, feed_forward=16, key_values=4)
 

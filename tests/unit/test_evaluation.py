@@ -10,7 +10,7 @@ from reasonembed.config import Config
 from reasonembed.corpora import bright
 from reasonembed.corpora.tables import question_row
 from reasonembed.evaluation.evaluate import Baseline, Benchmark, evaluate_ranking
-from reasonembed.evaluation.judgements import with_equal_texts
+from reasonembed.evaluation.failures import failed_questions
 from reasonembed.evaluation.leaks import TrainingTexts, find_leaks
 from reasonembed.evaluation.metrics import (
     MEASURES,
@@ -23,9 +23,9 @@ from reasonembed.evaluation.metrics import (
     per_question,
 )
 from reasonembed.evaluation.published import published_on
+from reasonembed.evaluation.qrels import with_equal_texts
 from reasonembed.evaluation.ranking import fuse_rankings, rank_questions
-from reasonembed.evaluation.report import Journey, Page, System, render, verdict
-from reasonembed.evaluation.worst import worst_questions
+from reasonembed.evaluation.report import Page, RunSummary, System, render, verdict
 from reasonembed.retrieval.collection import Collection
 
 
@@ -222,7 +222,7 @@ def test_published_figures_stand_beside_the_same_test_only():
 def test_worst_questions_show_what_was_found_and_what_was_wanted():
     table = questions(("t", "good", {"d 0": 1}, []), ("t", "bad", {"d 3": 1}, []), ("t", "worse", {"gone": 1}, []))
     found = rank(table, [9, 8, 7, 6])
-    failures = worst_questions(per_question(table, found), table, found, {("t", "d 3"): "the text " * 100})
+    failures = failed_questions(per_question(table, found), table, found, {("t", "d 3"): "the text " * 100})
     assert [failure.query_id for failure in failures] == ["worse", "bad", "good"]
     [wanted] = failures[1].wanted
     assert (wanted.doc_id, wanted.rank, wanted.relevant) == ("d 3", 4, True)
@@ -265,7 +265,7 @@ def test_report_is_one_file_with_every_part_and_escapes_what_it_shows():
         "negative": "n",
         "negative_score": 0.1,
     }
-    journey = Journey(
+    journey = RunSummary(
         [{"stage": "mine", "rows": 5, "rejected": 1, "why": "1 bad", "seconds": 1.5}],
         history,
         [1.0, 2.0],

@@ -6,7 +6,7 @@ import pytest
 
 from reasonembed import schemas
 from reasonembed.errors import UserError
-from reasonembed.interchange import published_fingerprint, read_published, write_datasets, write_published
+from reasonembed.remixer.interchange import published_fingerprint, read_published, write_datasets, write_published
 
 
 def training(*tasks):

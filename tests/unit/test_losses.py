@@ -9,7 +9,7 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
-from reasonembed.redapter.batches import shares
+from reasonembed.redapter.batch_plan import shares
 from reasonembed.redapter.gather import gather, total
 from reasonembed.redapter.losses import (
     infonce,

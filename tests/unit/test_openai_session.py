@@ -8,8 +8,8 @@ import pytest
 from aiohttp import web
 
 from reasonembed.config import Sampling
-from reasonembed.llm import openai_session
-from reasonembed.llm.openai_session import OpenAiSession, chat_body, read_completion
+from reasonembed.llm import openai_client as openai_session
+from reasonembed.llm.openai_client import OpenAiSession, chat_body, read_completion
 
 KEY = "sk-secret-of-this-test"
 

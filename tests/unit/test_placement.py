@@ -3,29 +3,30 @@
 import pytest
 
 from reasonembed.artifacts import Artifact
-from reasonembed.config import Config, Place
-from reasonembed.distributed import placement, vllm_engine
-from reasonembed.distributed.asking import Asking
-from reasonembed.distributed.pipeline import Pipeline
-from reasonembed.distributed.row_stage import SMALL_BYTES, pool_of
-from reasonembed.distributed.session import data_context
-from reasonembed.distributed.warm import Warm
+from reasonembed.config import Config, Resources
+from reasonembed.distributed import placement
+from reasonembed.distributed.cluster import data_context
+from reasonembed.distributed.data.row_stage import SMALL_BYTES, pool_of
+from reasonembed.distributed.data.worker_cache import CachedWorker
+from reasonembed.distributed.llm import vllm_engine
+from reasonembed.distributed.llm.attempt import Asking
 from reasonembed.errors import UserError
+from reasonembed.pipeline.pipeline import Pipeline
 
 
 @pytest.fixture(autouse=True)
 def forgotten():
     yield
-    placement.place_data(Place())
+    placement.set_default_resources(Resources())
     data_context()
 
 
 def test_a_pipeline_sends_its_data_work_to_the_pool_of_its_config(tmp_path):
     Pipeline(Config.model_validate({"cluster": {"profile": "gpu-cluster"}, "run": {"root": str(tmp_path)}}))
-    assert placement.data_place() == Place(pool="cpu")
+    assert placement.default_resources() == Resources(pool="cpu")
     assert data_context().execution_options.label_selector == {"ray-subcluster": "cpu"}
-    assert data_context(Place(pool="mine")).execution_options.label_selector == {"ray-subcluster": "mine"}
-    assert data_context(Place()).execution_options.label_selector is None
+    assert data_context(Resources(pool="mine")).execution_options.label_selector == {"ray-subcluster": "mine"}
+    assert data_context(Resources()).execution_options.label_selector is None
 
 
 @pytest.mark.parametrize(
@@ -46,19 +47,19 @@ def test_vllm_for_gpus_is_not_started_on_cpus(monkeypatch, there, gpus, refused)
     monkeypatch.setattr(vllm_engine, "_installed", there.__contains__)
     if refused:
         with pytest.raises(UserError, match=r"cluster\.profile=single-gpu"):
-            vllm_engine.check_build(Place(gpus=gpus))
+            vllm_engine.check_build(Resources(gpus=gpus))
     else:
-        vllm_engine.check_build(Place(gpus=gpus))
+        vllm_engine.check_build(Resources(gpus=gpus))
 
 
 @pytest.mark.parametrize(
     ("place", "read_bytes", "actors"),
     [
-        (Place(), 1000, None),
-        (Place(cpus=0.5, pool="cpu"), 1000, None),
-        (Place(), SMALL_BYTES + 1, (3, 3)),
-        (Place(cpus=4), 0, (3, 3)),
-        (Place(gpus=1), 0, (1, 3)),
+        (Resources(), 1000, None),
+        (Resources(cpus=0.5, pool="cpu"), 1000, None),
+        (Resources(), SMALL_BYTES + 1, (3, 3)),
+        (Resources(cpus=4), 0, (3, 3)),
+        (Resources(gpus=1), 0, (1, 3)),
     ],
 )
 def test_what_needs_room_of_its_own_is_an_actor_and_the_rest_a_task(place, read_bytes, actors):
@@ -66,7 +67,7 @@ def test_what_needs_room_of_its_own_is_an_actor_and_the_rest_a_task(place, read_
     pool = pool_of(lambda: lambda rows: rows, 3, place, [Artifact("somewhere", {"files": files})])
     compute = pool["compute"]
     if actors is None:
-        assert isinstance(pool["fn"], Warm)
+        assert isinstance(pool["fn"], CachedWorker)
         assert compute.size == 3
     else:
         assert (compute.min_size, compute.max_size) == actors

@@ -1,6 +1,14 @@
 import pytest
 
-from reasonembed.planning import Sizes, Throughput, billions, guessed_calls, plan_stage, reckoned, total_hours
+from reasonembed.pipeline.cost import (
+    Sizes,
+    Throughput,
+    billions,
+    estimated_calls,
+    estimated_throughput,
+    plan_stage,
+    total_hours,
+)
 
 SIZES = Sizes(eligible=500, sources=100, keep=10, document_chars=2000, source_chars=1000)
 
@@ -21,7 +29,7 @@ def test_the_size_is_in_the_name(name, size):
 
 
 def test_calls_follow_from_the_corpus():
-    calls = guessed_calls(SIZES, clean=True)
+    calls = estimated_calls(SIZES, clean=True)
     assert {stage: count for stage, (count, _, _) in calls.items()} == {
         "clean": 500,
         "generate": 100,
@@ -29,22 +37,24 @@ def test_calls_follow_from_the_corpus():
         "annotate": 1000,
     }
     assert calls["annotate"][1] - calls["rewrite"][1] == pytest.approx(2000 / 4 + 380 - 220)
-    assert "clean" not in guessed_calls(SIZES, clean=False)
+    assert "clean" not in estimated_calls(SIZES, clean=False)
 
 
 def test_the_papers_annotation_comes_out_at_the_papers_tokens():
     """8.09 M pairs took 8-12 G input and 3-5 G output tokens."""
     paper = Sizes(eligible=120_000, sources=81_659, keep=99, document_chars=2400, source_chars=1500)
-    count, tokens_in, tokens_out = guessed_calls(paper, clean=False)["annotate"]
+    count, tokens_in, tokens_out = estimated_calls(paper, clean=False)["annotate"]
     assert 8e9 < count * tokens_in < 12e9
     assert 3e9 < count * tokens_out < 5e9
 
 
 def test_a_larger_model_takes_longer_and_two_gpus_share_it():
-    small, large, shared = (reckoned(*of) for of in (("x-4B", "H100", 1), ("x-8B", "H100", 1), ("x-8B", "H100", 2)))
+    small, large, shared = (
+        estimated_throughput(*of) for of in (("x-4B", "H100", 1), ("x-8B", "H100", 1), ("x-8B", "H100", 2))
+    )
     assert small.output_tokens > large.output_tokens
     assert shared.input_tokens == pytest.approx(2 * large.input_tokens)
-    assert reckoned("unknown", "H100", 1) is None
+    assert estimated_throughput("unknown", "H100", 1) is None
 
 
 def test_a_measurement_stands_before_a_guess():

@@ -3,7 +3,7 @@ import json
 import jsonschema
 import pytest
 
-from reasonembed.llm.expectation import expected_score
+from reasonembed.llm.expected_grade import expected_score
 from reasonembed.llm.protocol import Answer
 from reasonembed.llm.replies import Belonging, GeneratedQuery, Grading, encodable, json_schema, parse
 

@@ -15,7 +15,7 @@ from reasonembed.retrieval.bm25 import Bm25, analyse, pieces
 from reasonembed.retrieval.collection import build_collections
 from reasonembed.retrieval.exact import ExactScores
 from reasonembed.retrieval.faiss_index import ShardedIndex, build_index, open_index
-from reasonembed.retrieval.ranking import fuse, top_k
+from reasonembed.retrieval.fusion import fuse, top_k
 
 
 def test_top_k_breaks_ties_by_position_and_excludes_before_the_cut():

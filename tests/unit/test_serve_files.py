@@ -7,9 +7,9 @@ import yaml
 from serve_configs import check_serve
 from typos import refused, typos
 
-from reasonembed.config import Place
-from reasonembed.distributed.serving import build
-from reasonembed.distributed.serving_replicas import ServeArgs
+from reasonembed.config import Resources
+from reasonembed.distributed.serve.application import build
+from reasonembed.distributed.serve.replicas import ServeArgs
 from reasonembed.errors import UserError
 
 FILES = ["local.yaml", "production.yaml", "production-cpu.yaml"]
@@ -17,7 +17,7 @@ FILES = ["local.yaml", "production.yaml", "production-cpu.yaml"]
 
 @pytest.mark.parametrize("name", FILES)
 def test_ray_serve_and_the_application_take_the_file(repository, name, monkeypatch):
-    monkeypatch.setattr("reasonembed.distributed.serving.read_keys", lambda file: True)
+    monkeypatch.setattr("reasonembed.distributed.serve.application.read_keys", lambda file: True)
     written = yaml.safe_load((repository / "serve" / name).read_text())
     check_serve(written)
     assert build(ServeArgs.model_validate(written["applications"][0]["args"])) is not None
@@ -54,7 +54,7 @@ def test_behind_haproxy_keys_are_wanted(monkeypatch):
 
 
 def test_a_gpu_for_searches_goes_to_the_shards():
-    search = Place(gpus=0.5, pool="serve")
+    search = Resources(gpus=0.5, pool="serve")
     with pytest.raises(UserError, match="search_shards must be 1 or more"):
         build(ServeArgs(host="127.0.0.1", search=search))
     application = build(ServeArgs(host="127.0.0.1", search=search, search_shards=1))

@@ -10,12 +10,12 @@ from reasonembed.artifacts import Artifact
 from reasonembed.config import Encode, Serve
 from reasonembed.errors import UserError
 from reasonembed.retrieval.bm25 import Bm25
-from reasonembed.serving.batcher import TokenBatcher
+from reasonembed.serving.active_index import ActiveIndex, Version
+from reasonembed.serving.async_cache import AsyncCache
 from reasonembed.serving.encoders import ServedModel
-from reasonembed.serving.index_part import merged
-from reasonembed.serving.kept import Kept
-from reasonembed.serving.keys import Allowance, Keys, read_keys
-from reasonembed.serving.live import Live, Version
+from reasonembed.serving.index_shards import merged
+from reasonembed.serving.keys import Keys, RateLimiter, read_keys
+from reasonembed.serving.request_batcher import RequestBatcher
 
 # ---- batches
 
@@ -46,7 +46,7 @@ def test_what_comes_while_the_model_is_busy_is_encoded_together_within_the_budge
     model, told = Slow(), []
 
     async def main():
-        batcher = TokenBatcher(model, 10, told.append)
+        batcher = RequestBatcher(model, 10, told.append)
         first = asyncio.create_task(batcher.encode(texts(3)))
         await asyncio.sleep(0.05)  # an idle model does not wait for company
         assert model.batches == [[3]]
@@ -68,7 +68,7 @@ def test_a_failed_batch_fails_its_requests_and_no_others():
     model.let_go(9)
 
     async def main():
-        batcher = TokenBatcher(model, 13)
+        batcher = RequestBatcher(model, 13)
         return await asyncio.gather(
             batcher.encode(texts(1)), batcher.encode(texts(13)), batcher.encode(texts(2)), return_exceptions=True
         )
@@ -82,7 +82,7 @@ def test_a_request_that_gives_up_leaves_the_queue():
     model = Slow()
 
     async def main():
-        batcher = TokenBatcher(model, 10)
+        batcher = RequestBatcher(model, 10)
         tasks = [asyncio.create_task(batcher.encode(texts(1)))]
         await asyncio.sleep(0.05)
         tasks += [asyncio.create_task(batcher.encode(texts(length))) for length in (2, 3)]
@@ -103,7 +103,7 @@ def test_each_is_opened_once_and_the_last_two_are_kept():
     opened = []
 
     async def main():
-        kept = Kept(lambda key: opened.append(key) or key.upper())
+        kept = AsyncCache(lambda key: opened.append(key) or key.upper())
         assert await asyncio.gather(*(kept.get("a") for _ in range(5))) == ["A"] * 5
         for key in ("b", "a", "c", "a", "b"):
             await kept.get(key)
@@ -122,7 +122,7 @@ def test_what_could_not_be_opened_is_tried_again():
         return key
 
     async def main():
-        kept = Kept(open_one)
+        kept = AsyncCache(open_one)
         with pytest.raises(OSError, match="not yet"):
             await kept.get("a")
         return await kept.get("a")
@@ -172,14 +172,14 @@ def test_a_wrong_key_file_is_said_without_the_key(tmp_path, text, said):
 
 def test_an_allowance_fills_as_time_goes_by():
     now = [0.0]
-    allowance = Allowance(6, lambda: now[0])
+    allowance = RateLimiter(6, lambda: now[0])
     assert [allowance.take("ann") for _ in range(8)] == [0] * 6 + [10, 10]
     assert allowance.take("bob") == 0
     now[0] = 9.0
     assert allowance.take("ann") == 1
     now[0] = 10.0
     assert [allowance.take("ann"), allowance.take("ann")] == [0, 10]
-    assert [Allowance(0).take("ann") for _ in range(100)] == [0] * 100
+    assert [RateLimiter(0).take("ann") for _ in range(100)] == [0] * 100
 
 
 # ---- versions
@@ -199,7 +199,7 @@ def test_a_version_that_is_not_fit_leaves_the_one_before_and_is_not_tried_again_
         return version(uri)
 
     async def main():
-        live = Live(prepare, lambda: now[0])
+        live = ActiveIndex(prepare, lambda: now[0])
         await live.start(["broken1", "a", "b"])
         assert live.version.uri == "a"
         assert not await live.change_to("broken2")
@@ -211,7 +211,7 @@ def test_a_version_that_is_not_fit_leaves_the_one_before_and_is_not_tried_again_
         assert await live.change_to("b")
         assert live.version.uri == "b"
         with pytest.raises(RuntimeError, match="no index can be served; broken3: UserError: it is"):
-            await Live(prepare).start(["broken3"])
+            await ActiveIndex(prepare).start(["broken3"])
 
     asyncio.run(main())
     assert tried == ["broken1", "a", "broken2", "broken2", "b", "broken3"]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from ray import cloudpickle
 
-from reasonembed.distributed import warm
+from reasonembed.distributed.data import worker_cache as warm
 
 MADE: list[weakref.ref] = []
 BLOCK = pa.table({"x": [1, 2]})
@@ -36,7 +36,7 @@ def alive():
 
 
 def test_a_worker_is_made_once_for_all_blocks_of_a_stage_and_gives_way_to_the_next_stages():
-    first, second = warm.Warm(partial(Doubling, 2)), warm.Warm(partial(Doubling, 3))
+    first, second = warm.CachedWorker(partial(Doubling, 2)), warm.CachedWorker(partial(Doubling, 3))
     for _ in range(3):
         block = cloudpickle.loads(cloudpickle.dumps(first))(BLOCK)  # as each task gets it
         assert block["x"].to_pylist() == [2, 4]
@@ -49,7 +49,7 @@ def test_a_worker_is_made_once_for_all_blocks_of_a_stage_and_gives_way_to_the_ne
 
 def test_it_is_let_go_when_there_is_nothing_to_do(monkeypatch):
     monkeypatch.setattr(warm, "IDLE_SECONDS", 1)
-    function = warm.Warm(partial(Doubling, 2))
+    function = warm.CachedWorker(partial(Doubling, 2))
     for _ in range(5):
         function(BLOCK)
     assert len(MADE) == 1
@@ -61,7 +61,7 @@ def test_it_is_let_go_when_there_is_nothing_to_do(monkeypatch):
 
 
 def test_after_a_block_that_failed_the_worker_is_still_there():
-    function = warm.Warm(partial(Doubling, 2))
+    function = warm.CachedWorker(partial(Doubling, 2))
     with pytest.raises(KeyError):
         function(pa.table({"y": [1]}))
     assert function(BLOCK)["x"].to_pylist() == [2, 4]

@@ -1,11 +1,10 @@
 """The configuration: one strict model per section, and the reader that lays file, environment, arguments together."""
 
-from reasonembed.config.base import Section
-from reasonembed.config.cluster import Cluster, Place
-from reasonembed.config.llm import Llm, Sampling
-from reasonembed.config.load import load_config
-from reasonembed.config.redapter import MINILM, Train
-from reasonembed.config.remixer import Annotate, Clean, Generate, Rewrite
+from reasonembed.config.language_model import Llm, Sampling
+from reasonembed.config.loading import load_config
+from reasonembed.config.remixer_sections import Annotate, Clean, Generate, Rewrite
+from reasonembed.config.resources import Cluster, Resources
+from reasonembed.config.section import Section
 from reasonembed.config.sections import (
     Assemble,
     Config,
@@ -19,6 +18,7 @@ from reasonembed.config.sections import (
     Run,
     Serve,
 )
+from reasonembed.config.train_section import MINILM, Train
 
 __all__ = [
     "MINILM",
@@ -35,7 +35,7 @@ __all__ = [
     "Index",
     "Llm",
     "Mine",
-    "Place",
+    "Resources",
     "Plan",
     "Rewrite",
     "Run",

@@ -4,11 +4,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from reasonembed.config.base import Section
-from reasonembed.config.cluster import Cluster
-from reasonembed.config.llm import Llm
-from reasonembed.config.redapter import Train
-from reasonembed.config.remixer import Annotate, Clean, Generate, Rewrite
+from reasonembed.config.language_model import Llm
+from reasonembed.config.remixer_sections import Annotate, Clean, Generate, Rewrite
+from reasonembed.config.resources import Cluster
+from reasonembed.config.section import Section
+from reasonembed.config.train_section import Train
 
 
 class Run(Section):
@@ -176,11 +176,11 @@ class Plan(Section):
     sample: int = Field(0, ge=0)
     """Rows of every stage to measure tokens and throughput on, through the configured engine; 0 measures nothing."""
     gpu: Literal["H200", "H100", "A100", "L40S", "L4"] = "H100"
-    """What throughput is reckoned for where it is neither given nor measured."""
+    """What throughput is estimated_throughput for where it is neither given nor measured."""
     input_tokens_per_second: float | None = Field(None, gt=0)
-    """Prompt tokens that one actor reads in a second; reckoned when left out."""
+    """Prompt tokens that one actor reads in a second; estimated_throughput when left out."""
     output_tokens_per_second: float | None = Field(None, gt=0)
-    """Tokens that one actor writes in a second; reckoned when left out."""
+    """Tokens that one actor writes in a second; estimated_throughput when left out."""
     price_per_gpu_hour: float | None = Field(None, ge=0)
     """In any currency; the plan then names the cost too."""
 

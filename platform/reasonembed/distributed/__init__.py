@@ -1,1 +1,1 @@
-"""Ray, and only here (with ``jobs/`` and ``serve/``): stages over Ray Data, training over Ray Train, Ray Serve."""
+"""The only package, with ``cli``, that imports Ray: data stages, LLM engines, training and serving on a cluster."""

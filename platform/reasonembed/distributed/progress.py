@@ -9,7 +9,7 @@ import ray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from reasonembed.distributed.session import beside_this
+from reasonembed.distributed.cluster import on_driver_node
 
 POLL_SECONDS = 0.5
 
@@ -79,7 +79,7 @@ class _Steps:
 def show_training(name: str, total: int) -> Iterator[Any]:
     """Yield a handle: ``report.remote(done, loss)`` moves the bar, ``fail.remote(error)`` leaves word for whoever asks
     ``failure``."""
-    steps = _Steps.options(**beside_this()).remote()  # type: ignore[attr-defined]
+    steps = _Steps.options(**on_driver_node()).remote()  # type: ignore[attr-defined]
 
     def look() -> tuple[int, str]:
         done, loss, resumed = ray.get(steps.state.remote(), timeout=5)

@@ -14,10 +14,10 @@ from transformers.utils import logging as transformers_logging
 
 from reasonembed import storage
 from reasonembed.config import Encode
-from reasonembed.embedder.batching import token_batches
 from reasonembed.embedder.layout import read_layout, write_layout
+from reasonembed.embedder.model_source import local_folder
 from reasonembed.embedder.pooling import pool
-from reasonembed.embedder.source import local_folder
+from reasonembed.embedder.token_batches import token_batches
 from reasonembed.errors import UserError
 
 transformers_logging.disable_progress_bar()

@@ -12,9 +12,9 @@ from reasonembed.artifacts import Artifact
 from reasonembed.config import Config
 from reasonembed.corpora.tables import texts_by_key
 from reasonembed.errors import UserError
+from reasonembed.evaluation.failures import failed_questions
 from reasonembed.evaluation.metrics import means
 from reasonembed.evaluation.report import Page, System, render
-from reasonembed.evaluation.worst import worst_questions
 
 
 @dataclass(frozen=True)
@@ -88,4 +88,4 @@ def _worst(artifact: Artifact, table: pa.Table) -> Any:
     if questions is None or ranking is None or corpus is None:
         return ()
     texts = texts_by_key(corpus.table(schemas.CORPUS))
-    return worst_questions(table, questions.table(schemas.QUESTIONS), ranking.table(schemas.RANKING), texts)
+    return failed_questions(table, questions.table(schemas.QUESTIONS), ranking.table(schemas.RANKING), texts)

@@ -13,11 +13,11 @@ from reasonembed.config import Config
 from reasonembed.corpora import bright
 from reasonembed.corpora.tables import texts_by_key
 from reasonembed.evaluation import trec
-from reasonembed.evaluation.judgements import with_equal_texts
+from reasonembed.evaluation.failures import failed_questions
 from reasonembed.evaluation.leaks import LeakReport
 from reasonembed.evaluation.metrics import RANKED, differences, group_means, intervals, means, per_question
+from reasonembed.evaluation.qrels import with_equal_texts
 from reasonembed.evaluation.report import Page, System, render
-from reasonembed.evaluation.worst import worst_questions
 
 EQUAL_TEXTS = "_equal_texts"
 
@@ -102,7 +102,7 @@ def evaluate_ranking(
         systems=systems,
         config=config,
         result=result,
-        worst=worst_questions(table, benchmark.questions, ranking, texts),
+        worst=failed_questions(table, benchmark.questions, ranking, texts),
         origin=origin or {},
     )
     storage.write_bytes(storage.join(uri, "run.trec"), trec.run_lines(ranking, name.replace("\t", " ")).encode())

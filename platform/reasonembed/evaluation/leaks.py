@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from reasonembed.corpora.tables import texts_by_key
+from reasonembed.deduplication import NearDuplicateIndex
 from reasonembed.ids import normalised_text
-from reasonembed.near_copies import NearCopies
 
 NEAR = 0.5
 AWARE_SHARE = 0.01
@@ -98,7 +98,7 @@ def find_leaks(training: TrainingTexts, questions: pa.Table, corpus: pa.Table) -
 
 def _overlap(what: str, here: Sequence[str], there: Sequence[str], examples: list[dict[str, str]]) -> tuple[int, int]:
     """How many texts of the benchmark have an equal, and how many a near-copy, in the training data."""
-    copies = NearCopies(here, NEAR)
+    copies = NearDuplicateIndex(here, NEAR)
     equal: set[int] = set()
     near: set[int] = set()
     for text in there:

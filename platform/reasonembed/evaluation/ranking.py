@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from reasonembed import schemas
 from reasonembed.retrieval.bm25 import Weights
 from reasonembed.retrieval.collection import Collection
-from reasonembed.retrieval.ranking import Fusion, fuse_found, top_k
+from reasonembed.retrieval.fusion import Fusion, fuse_found, top_k
 
 RANKING_FILE = "ranking.parquet"
 DEPTH = 1000

@@ -13,9 +13,9 @@ from rich.table import Table
 
 from reasonembed.config import Config
 from reasonembed.evaluation import plots
+from reasonembed.evaluation.failures import Failure
 from reasonembed.evaluation.metrics import AVERAGE, MAIN, Interval, differences, intervals
 from reasonembed.evaluation.published import Published, published_on
-from reasonembed.evaluation.worst import Failure
 
 Cells = Mapping[str, Interval]
 
@@ -30,7 +30,7 @@ class System:
 
 
 @dataclass(frozen=True)
-class Journey:
+class RunSummary:
     """How the trained model came about, for the pipeline's report."""
 
     stages: Sequence[Mapping[str, Any]] = ()
@@ -56,7 +56,7 @@ class Page:
     result: Mapping[str, Any] = field(default_factory=dict)
     """Figures of ``evaluate_ranking``: judgements by equal texts, questions without a ranking, leaks, groups."""
     worst: Sequence[Failure] = ()
-    journey: Journey = field(default_factory=Journey)
+    journey: RunSummary = field(default_factory=RunSummary)
     origin: Mapping[str, Any] = field(default_factory=dict)
     """``finished``, ``git_commit`` and ``versions``."""
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from reasonembed.llm.protocol import Answer, Request
 from reasonembed.retrieval.collection import Collection, words
-from reasonembed.retrieval.ranking import fuse, top_k
+from reasonembed.retrieval.fusion import fuse, top_k
 
 MIN_WORDS, MAX_WORDS = 4, 40
 # A source that scores next to nothing for its own query would make every ratio to it huge.

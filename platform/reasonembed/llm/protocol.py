@@ -37,7 +37,7 @@ class Answer:
     """That the engine worked on it, where it works on one at a time."""
 
 
-class Engine(Protocol):
+class LocalEngine(Protocol):
     """An engine that lives in the worker's own process."""
 
     name: str

@@ -17,13 +17,13 @@ from reasonembed.embedder.model import Embedder
 from reasonembed.embedder.prompts import query_text
 from reasonembed.errors import JobFailed
 from reasonembed.ids import digest
-from reasonembed.redapter.batches import Example, Step, shares
-from reasonembed.redapter.card import MEASURE
-from reasonembed.redapter.dev import evaluate_dev
-from reasonembed.redapter.engines import Engine, start_engine
-from reasonembed.redapter.engines.base import check_layout, write_layout
-from reasonembed.redapter.forwarding import Tower, backward_again, embed, tower
+from reasonembed.redapter.batch_plan import Example, Step, shares
+from reasonembed.redapter.engines import TrainingEngine, create_engine
+from reasonembed.redapter.engines.training_engine import check_layout, write_layout
 from reasonembed.redapter.gather import gather, rank, total, world_size
+from reasonembed.redapter.grad_cache import MicroBatches, backward_again, embed, tower
+from reasonembed.redapter.held_out import evaluate_held_out
+from reasonembed.redapter.model_card import MEASURE
 from reasonembed.redapter.objective import Vectors, losses_of, step_loss
 
 
@@ -86,8 +86,8 @@ def train(
     seed: int,
     resume_from: Path | None,
     on_step: Callable[[int, dict[str, float]], None],
-    on_checkpoint: Callable[[Engine, State], None],
-) -> tuple[Engine, State]:
+    on_checkpoint: Callable[[TrainingEngine, State], None],
+) -> tuple[TrainingEngine, State]:
     """Run (or go on with) the loop to its last step.
 
     Args:
@@ -104,7 +104,7 @@ def train(
         NonFiniteLoss: the loss is not a finite number.
         UserError: the checkpoint is of another number of workers.
     """
-    engine = start_engine(model, settings)
+    engine = create_engine(model, settings)
     state = _resume(engine, resume_from) if resume_from else State()
     runner = _Runner(engine, settings, encode, seed, len(batches.steps))
     for examples in batches.examples(state.step):
@@ -116,7 +116,7 @@ def train(
         last = state.step == len(batches.steps)
         checkpoint = last or state.step % settings.checkpoint_steps == 0
         if checkpoint and batches.dev.num_rows:
-            state.dev.append((state.step, evaluate_dev(engine, batches.dev, settings, encode)))
+            state.dev.append((state.step, evaluate_held_out(engine, batches.dev, settings, encode)))
             figures[MEASURE] = state.dev[-1][1]
         on_step(state.step, figures)
         if checkpoint:
@@ -124,7 +124,7 @@ def train(
     return engine, state
 
 
-def save(engine: Engine, state: State, folder: Path, settings: Train) -> None:
+def save(engine: TrainingEngine, state: State, folder: Path, settings: Train) -> None:
     """This rank's part of a checkpoint that ``train`` can go on from."""
     engine.save(folder, asdict(state))
     write_layout(folder, settings)
@@ -138,7 +138,7 @@ def learning_rate(settings: Train, step: int, steps: int) -> float:
     return settings.learning_rate * min(1.0, rising, falling)
 
 
-def _resume(engine: Engine, folder: Path) -> State:
+def _resume(engine: TrainingEngine, folder: Path) -> State:
     check_layout(folder)
     return State(**engine.load(folder))
 
@@ -146,7 +146,7 @@ def _resume(engine: Engine, folder: Path) -> State:
 class _Runner:
     """One step after the other, on one rank."""
 
-    def __init__(self, engine: Engine, settings: Train, encode: Encode, seed: int, steps: int) -> None:
+    def __init__(self, engine: TrainingEngine, settings: Train, encode: Encode, seed: int, steps: int) -> None:
         self._engine, self._settings, self._encode, self._seed, self._steps = engine, settings, encode, seed, steps
         self._device = next(engine.model.parameters()).device
         # A training that never weights by intensity, as a warm-up, has no use for q'; every intensity is 1 then.
@@ -186,7 +186,7 @@ class _Runner:
         engine.step(rate)
         return figures | {"learning_rate": rate}, gather(intensity, counts).tolist()
 
-    def _towers(self, number: int, examples: list[Example]) -> dict[str, Tower]:
+    def _towers(self, number: int, examples: list[Example]) -> dict[str, MicroBatches]:
         model, instruct = self._engine.model, self._encode.instruct
         asked, told = model.prompt("query"), model.prompt("document")
         texts = {

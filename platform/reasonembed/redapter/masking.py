@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from reasonembed.redapter.batches import Example
+from reasonembed.redapter.batch_plan import Example
 from reasonembed.redapter.gather import gather
-from reasonembed.redapter.sketch import HASHES
+from reasonembed.redapter.minhash import HASHES
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ def relate(
     known = torch.stack([torch.isin(keys, torch.tensor(e.positive_keys, device=device)) for e in examples])
     excluded = known
     if near_duplicate < 1:
-        drawn = torch.from_numpy(np.concatenate([e.sketches for e in examples]).reshape(-1, HASHES)).to(device)
+        drawn = torch.from_numpy(np.concatenate([e.signatures for e in examples]).reshape(-1, HASHES)).to(
+            device
+        )
         everyone = gather(drawn, counts)
         near = [_near(e, everyone, near_duplicate) for e in examples]
         excluded = known | torch.stack(near)
@@ -54,6 +56,6 @@ def relate(
 
 
 def _near(example: Example, everyone: torch.Tensor, threshold: float) -> torch.Tensor:
-    """(p,), True where a passage's sketch agrees with that of one of the group's positives."""
-    positives = torch.from_numpy(example.sketches[: example.positives]).to(everyone.device)
+    """(p,), True where a passage's signature agrees with that of one of the group's positives."""
+    positives = torch.from_numpy(example.signatures[: example.positives]).to(everyone.device)
     return torch.stack([(everyone == one).float().mean(1) >= threshold for one in positives]).any(0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from reasonembed.config import Train
-from reasonembed.redapter.batches import Example
+from reasonembed.redapter.batch_plan import Example
 from reasonembed.redapter.gather import gather, total
 from reasonembed.redapter.losses import (
     infonce,

@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 
 from reasonembed import ids, schemas
 from reasonembed.config import Generate
+from reasonembed.deduplication import NearDuplicateIndex, folded
 from reasonembed.llm.protocol import Kind, Parsed, Reply, Request
 from reasonembed.llm.replies import GeneratedQuery
-from reasonembed.near_copies import NearCopies, folded
 from reasonembed.remixer.conditions import EDUCATION_WORDS, LENGTH_WORDS, sample_conditions
 
 DEFAULT_INSTRUCTION = "Given a question, retrieve relevant passages that help answer the question."
@@ -125,7 +125,7 @@ class QueryFilter:
 
     def __init__(self, questions: Sequence[str], near_question: float) -> None:
         self._seen: set[tuple[str, str]] = set()
-        self._copies = NearCopies(questions, near_question)
+        self._copies = NearDuplicateIndex(questions, near_question)
 
     def __call__(self, queries: pa.Table) -> pa.Table:
         reasons: list[str | None] = []

@@ -9,7 +9,7 @@ import pyarrow as pa
 from reasonembed import ids, schemas
 from reasonembed.config import Mine
 from reasonembed.retrieval.collection import Collection
-from reasonembed.retrieval.ranking import fuse, min_max, top_k
+from reasonembed.retrieval.fusion import fuse, min_max, top_k
 
 
 @dataclass(frozen=True)

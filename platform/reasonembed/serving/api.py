@@ -15,11 +15,11 @@ from starlette.exceptions import HTTPException
 from reasonembed import __version__
 from reasonembed.config import Serve
 from reasonembed.serving import messages
-from reasonembed.serving.door import Door, Seen, error_body
-from reasonembed.serving.errors import Refused
-from reasonembed.serving.index_part import Within
+from reasonembed.serving.active_index import Version
+from reasonembed.serving.index_shards import DocumentFilter
 from reasonembed.serving.keys import Keys
-from reasonembed.serving.live import Version
+from reasonembed.serving.middleware import RequestMiddleware, RequestRecord, error_body
+from reasonembed.serving.refusals import RequestRefused
 from reasonembed.serving.service import Service
 
 MAX_CHARS = 200_000  # of a text; a tokenizer reads all of it before it is cut
@@ -41,8 +41,8 @@ def create_app(
     service: Service,
     settings: Serve,
     keys: Keys | None = None,
-    on_request: Callable[[Seen], None] = lambda seen: None,
-) -> Door:
+    on_request: Callable[[RequestRecord], None] = lambda seen: None,
+) -> RequestMiddleware:
     """
     Args:
         service: that answers.
@@ -65,25 +65,28 @@ def create_app(
             seen.details["queries"] = list(texts)
         return version
 
-    @app.exception_handler(Refused)
-    async def refused(request: Request, error: Refused) -> Response:
+    @app.exception_handler(RequestRefused)
+    async def refused(request: Request, error: RequestRefused) -> Response:
         return _refusal(request, error)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part != "body")
-        return _refusal(request, Refused(422, "invalid_request", f"{where or 'body'}: {first['msg']}"), where or None)
+        return _refusal(
+            request, RequestRefused(422, "invalid_request", f"{where or 'body'}: {first['msg']}"), where or None
+        )
 
     @app.exception_handler(Exception)
     async def failed(request: Request, _: Exception) -> Response:
-        return _refusal(request, Refused(500, "internal_error", "the server failed; its log says why"))
+        return _refusal(request, RequestRefused(500, "internal_error", "the server failed; its log says why"))
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         codes = {404: "not_found", 405: "method_not_allowed"}
         answer = _refusal(
-            request, Refused(error.status_code, codes.get(error.status_code, "invalid_request"), str(error.detail))
+            request,
+            RequestRefused(error.status_code, codes.get(error.status_code, "invalid_request"), str(error.detail)),
         )
         answer.headers.update(error.headers or {})
         return answer
@@ -94,7 +97,7 @@ def create_app(
         queries = body.queries()
         version = checked(queries, request)
         if body.task is not None and body.task not in version.tasks:
-            raise Refused(404, "unknown_task", f"no task {body.task!r}; there are {', '.join(version.tasks)}")
+            raise RequestRefused(404, "unknown_task", f"no task {body.task!r}; there are {', '.join(version.tasks)}")
         found, tokens = await service.search(
             version,
             queries,
@@ -102,7 +105,7 @@ def create_app(
             body.mode,
             body.fusion,
             body.top_k,
-            Within(body.task, tuple(body.exclude_ids)),
+            DocumentFilter(body.task, tuple(body.exclude_ids)),
         )
         request.state.seen.details["tokens"] = tokens
         if not body.return_text:
@@ -115,10 +118,10 @@ def create_app(
         """Unit vectors of texts as they are, in the shape of OpenAI's endpoint."""
         version = checked(body.texts(), request)
         if body.model and body.model != version.model.name:
-            raise Refused(404, "model_not_found", f"no model {body.model!r}; {version.model.name!r} is live")
+            raise RequestRefused(404, "model_not_found", f"no model {body.model!r}; {version.model.name!r} is live")
         if body.dimensions is not None and body.dimensions not in version.dimensions:
             allowed = ", ".join(map(str, version.dimensions)) or "none, it was not trained for any"
-            raise Refused(422, "invalid_request", f"dimensions: {version.model.name} can be cut to {allowed}")
+            raise RequestRefused(422, "invalid_request", f"dimensions: {version.model.name} can be cut to {allowed}")
         vectors, tokens = await service.embed(version, body.texts())
         request.state.seen.details["tokens"] = tokens
         if body.dimensions is not None:
@@ -149,7 +152,7 @@ def create_app(
         """An index is live."""
         return _json({"status": "ready", "index": service.version.id})
 
-    return Door(app, settings, keys or Keys({}), on_request)  # type: ignore[arg-type]
+    return RequestMiddleware(app, settings, keys or Keys({}), on_request)  # type: ignore[arg-type]
 
 
 def _about(version: Version) -> dict[str, Any]:
@@ -172,21 +175,21 @@ def _about(version: Version) -> dict[str, Any]:
 
 def _check_texts(texts: Sequence[str], settings: Serve) -> None:
     if not 1 <= len(texts) <= settings.texts:
-        raise Refused(422, "invalid_request", f"1 to {settings.texts} texts a request, not {len(texts)}")
+        raise RequestRefused(422, "invalid_request", f"1 to {settings.texts} texts a request, not {len(texts)}")
     for text in texts:
         if not text.strip():
-            raise Refused(422, "invalid_request", "a text is empty")
+            raise RequestRefused(422, "invalid_request", "a text is empty")
         if len(text) > MAX_CHARS:
-            raise Refused(413, "too_long", f"a text may have {MAX_CHARS} characters, not {len(text)}")
+            raise RequestRefused(413, "too_long", f"a text may have {MAX_CHARS} characters, not {len(text)}")
         if not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise Refused(422, "invalid_request", "a text holds half a surrogate pair, which is no character")
+            raise RequestRefused(422, "invalid_request", "a text holds half a surrogate pair, which is no character")
 
 
 def _base64(vectors: np.ndarray) -> list[str]:
     return [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vectors]
 
 
-def _refusal(request: Request, refused: Refused, param: str | None = None) -> Response:
+def _refusal(request: Request, refused: RequestRefused, param: str | None = None) -> Response:
     request.state.seen.code = refused.code
     answer = _json(error_body(refused, param), refused.status)
     if refused.retry_after:

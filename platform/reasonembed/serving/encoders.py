@@ -11,8 +11,8 @@ from reasonembed import storage
 from reasonembed.artifacts import Artifact
 from reasonembed.config import Encode, Serve
 from reasonembed.embedder.model import Embedder
+from reasonembed.embedder.model_source import local_folder
 from reasonembed.embedder.prompts import query_text
-from reasonembed.embedder.source import local_folder
 
 
 @dataclass(frozen=True)

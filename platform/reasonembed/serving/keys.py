@@ -63,7 +63,7 @@ def read_keys(file: str | None, environment: Mapping[str, str] = os.environ) -> 
     return Keys(keys)
 
 
-class Allowance:
+class RateLimiter:
     """A bucket per holder: full it allows a minute's requests at once, and it fills as the minute goes by.
 
     Args:

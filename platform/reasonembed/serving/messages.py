@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from reasonembed.retrieval.ranking import Fusion
+from reasonembed.retrieval.fusion import Fusion
 from reasonembed.serving.service import Mode
 
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from reasonembed.config import Serve
 from reasonembed.errors import UserError
-from reasonembed.retrieval.ranking import Fusion, fuse_found
+from reasonembed.retrieval.fusion import Fusion, fuse_found
+from reasonembed.serving.active_index import ActiveIndex, Version
 from reasonembed.serving.encoders import Prompt, ServedModel
-from reasonembed.serving.errors import Refused
-from reasonembed.serving.index_part import Found, Within, finished_index
-from reasonembed.serving.live import Live, Version
+from reasonembed.serving.index_shards import DocumentFilter, Found, finished_index
+from reasonembed.serving.refusals import RequestRefused
 from reasonembed.serving.store import Store
 
 Mode = Literal["dense", "bm25", "hybrid"]
@@ -45,7 +45,7 @@ class Service:
     ) -> None:
         self._encode, self._store, self._settings = encode, store, settings
         self._dimensions, self._on_stage = dimensions, on_stage
-        self.live = Live(self.prepare)
+        self.live = ActiveIndex(self.prepare)
         self.waiting = 0
         """Texts that wait for their vectors."""
 
@@ -53,10 +53,10 @@ class Service:
     def version(self) -> Version:
         """
         Raises:
-            Refused: none is live yet.
+            RequestRefused: none is live yet.
         """
         if self.live.version is None:
-            raise Refused(503, "not_ready", "no index is live yet", retry_after=5)
+            raise RequestRefused(503, "not_ready", "no index is live yet", retry_after=5)
         return self.live.version
 
     async def embed(
@@ -65,11 +65,11 @@ class Service:
         """(texts, dim) unit vectors of texts, and their tokens.
 
         Raises:
-            Refused: too many texts wait already, or these have too many tokens.
+            RequestRefused: too many texts wait already, or these have too many tokens.
         """
         most = self._settings.waiting
         if self.waiting + len(texts) > most and self.waiting:
-            raise Refused(503, "overloaded", f"{self.waiting} texts are waiting, {most} may", retry_after=1)
+            raise RequestRefused(503, "overloaded", f"{self.waiting} texts are waiting, {most} may", retry_after=1)
         self.waiting += len(texts)
         try:
             with self._timed("encode"):
@@ -85,15 +85,17 @@ class Service:
         mode: Mode,
         fusion: Fusion,
         top_k: int,
-        within: Within,
+        within: DocumentFilter,
     ) -> tuple[list[list[dict[str, Any]]], int]:
         """For each query its documents, best first (``doc_id``, ``task``, ``text`` and ``score``); and all tokens.
 
         Raises:
-            Refused: the index cannot be searched so, or there is too much to do.
+            RequestRefused: the index cannot be searched so, or there is too much to do.
         """
         if mode != "dense" and not version.index.record["config"]["index"]["bm25"]:
-            raise Refused(422, "invalid_request", "mode: the index was built without BM25 and takes `dense` only")
+            raise RequestRefused(
+                422, "invalid_request", "mode: the index was built without BM25 and takes `dense` only"
+            )
         depth = max(top_k, FUSION_DEPTH) if mode == "hybrid" else top_k
         found: list[list[Found]] = []  # by half of the search, then by query
         tokens = 0
@@ -135,7 +137,9 @@ class Service:
         if not np.isfinite(vectors).all():
             raise UserError(f"index {uri}: its model {model.place} gives vectors that are not finite numbers")
         hits = 0
-        for text, (places, _) in zip(texts, await self._store.dense(uri, vectors, NEAR_THE_TOP, Within()), strict=True):
+        for text, (places, _) in zip(
+            texts, await self._store.dense(uri, vectors, NEAR_THE_TOP, DocumentFilter()), strict=True
+        ):
             near = await self._store.documents(uri, places.tolist())
             hits += text in {document["text"] for document in near.values()}
         if hits < len(texts) * PROBES_FOUND / PROBES:

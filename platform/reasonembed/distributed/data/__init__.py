@@ -1,0 +1,1 @@
+"""Ray Data: row stages, worker pools, encoding, mining, assembly, training batches, index building."""

@@ -1,0 +1,1 @@
+"""LLM stages on Ray Data: the engines' adapters, attempts, token usage."""

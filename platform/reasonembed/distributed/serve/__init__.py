@@ -1,0 +1,1 @@
+"""Ray Serve around the HTTP API of ``serving``."""
