@@ -1,4 +1,4 @@
-"""The configuration: one strict model per section, and the reader that lays file, environment, arguments together."""
+"""The configuration: one strict model per section, and the function that reads file, environment and arguments."""
 
 from reasonembed.config.language_model import Llm, Sampling
 from reasonembed.config.loading import load_config
@@ -35,8 +35,8 @@ __all__ = [
     "Index",
     "Llm",
     "Mine",
-    "Resources",
     "Plan",
+    "Resources",
     "Rewrite",
     "Run",
     "Sampling",

@@ -1,54 +1,73 @@
-"""The engine behind the stages that ask a language model, and how each of them samples."""
+"""The sections of the language model's engine, and the sampling settings of each LLM stage."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from reasonembed.config.section import Section
+from reasonembed.config.section import EXTRACTIVE, INPUT, LANGUAGE_MODEL, RESOURCES, Affects, Section
+
+VLLM_RESOURCES = frozenset(
+    {
+        "block_size",
+        "cpu_offload_gb",
+        "disable_log_stats",
+        "enable_chunked_prefill",
+        "enable_prefix_caching",
+        "enforce_eager",
+        "gpu_memory_utilization",
+        "kv_cache_memory_bytes",
+        "max_num_batched_tokens",
+        "max_num_seqs",
+        "max_parallel_loading_workers",
+        "pipeline_parallel_size",
+        "swap_space",
+    }
+)
+"""Engine arguments of vLLM that decide memory and speed but not what the model writes."""
 
 
 class Llm(Section):
     """The engine behind clean, generate, rewrite and annotate."""
 
     engine: Literal["extractive", "vllm", "http"] = "extractive"
-    """``extractive`` needs no model: it works by extraction and by retrieval scores. ``vllm`` runs a pool of vLLM
-    actors on the cluster. ``http`` asks an OpenAI-compatible server."""
-    model: str | None = None
-    """``vllm``: folder or hub id; ``http``: the model's name at the server. A stage may name another one."""
-    constrained: bool = True
-    """Let the engine write only what fits the answer's JSON schema. Answers are checked in any case."""
-    retries: int = Field(2, ge=0)
-    """How often an invalid answer is asked for again, with another seed, before the row is rejected."""
-    concurrent_batches: int = Field(4, ge=1)
-    """Batches that an actor works on at a time; together they hold half of ``run.rows_per_block``. An engine that
-    could work on more rows than that at a time wants larger blocks."""
-    chat_template_kwargs: dict[str, Any] = {}
-    """Passed to the model's chat template: ``{enable_thinking: false}`` for Qwen3."""
+    """``extractive`` needs no model: it extracts sentences and grades by retrieval scores. ``vllm`` runs a pool of vLLM
+    actors on the cluster. ``http`` sends requests to an OpenAI-compatible server."""
+    model: Annotated[str | None, INPUT] = None
+    """``vllm``: folder or hub id; ``http``: the model's name at the server. Each stage can name another model."""
+    constrained: Annotated[bool, LANGUAGE_MODEL] = True
+    """Constrains decoding to the JSON schema of the answer. Answers are checked in any case."""
+    retries: Annotated[int, RESOURCES] = Field(2, ge=0)
+    """How often a request with an invalid answer is repeated, with another seed, before the row is rejected."""
+    concurrent_batches: Annotated[int, RESOURCES] = Field(4, ge=1)
+    """Batches that an actor works on at a time; together they hold half of ``run.rows_per_block`` rows. An engine that
+    can process more rows at a time needs larger blocks."""
+    chat_template_kwargs: Annotated[dict[str, Any], LANGUAGE_MODEL] = {}
+    """Arguments for the model's chat template, such as ``{enable_thinking: false}`` for Qwen3."""
 
-    actors: tuple[int, int] = (1, 1)
-    """``vllm``: least and most actors of the pool; Ray scales between them."""
-    tensor_parallel: int = Field(1, ge=1)
+    actors: Annotated[tuple[int, int], RESOURCES] = (1, 1)
+    """``vllm``: least and largest number of actors; Ray scales the pool between them."""
+    tensor_parallel: Annotated[int, RESOURCES] = Field(1, ge=1)
     """``vllm``: GPUs that share one copy of the model."""
-    max_model_len: int = Field(16_384, ge=64)
-    """``vllm``: prompt and answer together, in tokens; a row that does not fit is rejected."""
-    engine_kwargs: dict[str, Any] = {}
-    """``vllm``: any other engine argument, ``gpu_memory_utilization`` or ``quantization``, say."""
-    trust_remote_code: bool = False
-    """``vllm``: run code that comes with a model. Leave it off unless you have read that code."""
+    max_model_len: Annotated[int, Affects(engines=("vllm",))] = Field(16_384, ge=64)
+    """``vllm``: tokens of prompt and answer together; a row that does not fit is rejected."""
+    engine_kwargs: Annotated[dict[str, Any], Affects(engines=("vllm",), resource_keys=VLLM_RESOURCES)] = {}
+    """``vllm``: any other engine arguments, such as ``gpu_memory_utilization`` or ``quantization``."""
+    trust_remote_code: Annotated[bool, RESOURCES] = False
+    """``vllm``: runs code that comes with a model. Only for models whose code you have read."""
 
-    url: str | None = None
-    """``http``: the server's base URL, up to and without ``/v1/chat/completions``."""
-    api_key_env: str = "LLM_API_KEY"
-    """``http``: environment variable with the key, read by the workers; it is never stored or logged."""
-    requests_per_second: float | None = Field(None, gt=0)
-    """``http``: at most so many requests a second over all actors; no limit when left out."""
-    timeout_seconds: float = Field(600, gt=0)
-    """``http``: how long one request may take."""
-    http_retries: int = Field(6, ge=0)
-    """``http``: how often a request is sent again after 429, 5xx or a lost connection, waiting longer each time."""
+    url: Annotated[str | None, RESOURCES] = None
+    """``http``: the server's base URL, without ``/v1/chat/completions``."""
+    api_key_env: Annotated[str, RESOURCES] = "LLM_API_KEY"
+    """``http``: environment variable of the workers with the key; the key is never stored or logged."""
+    requests_per_second: Annotated[float | None, RESOURCES] = Field(None, gt=0)
+    """``http``: largest number of requests per second over all actors; no limit when left out."""
+    timeout_seconds: Annotated[float, RESOURCES] = Field(600, gt=0)
+    """``http``: time limit of one request."""
+    http_retries: Annotated[int, RESOURCES] = Field(6, ge=0)
+    """``http``: how often a request is repeated after 429, 5xx or a lost connection, with growing waits."""
 
-    lexical_weight: float = Field(0.5, ge=0, le=1)
-    """``extractive``: the share of BM25 in its fused score; the rest is the dense score."""
+    lexical_weight: Annotated[float, EXTRACTIVE] = Field(0.5, ge=0, le=1)
+    """``extractive``: share of BM25 in the fused score; the rest is the dense score."""
 
     @model_validator(mode="after")
     def _has_what_the_engine_needs(self) -> "Llm":
@@ -60,19 +79,19 @@ class Llm(Section):
 
 
 class Sampling(Section):
-    """How a stage asks the model; ``extractive`` takes no notice of it."""
+    """Sampling settings of an LLM stage; the engine ``extractive`` ignores them."""
 
-    model: str | None = None
-    """Another model than ``llm.model``."""
-    lora: str | None = None
+    model: Annotated[str | None, INPUT] = None
+    """Model of this stage, instead of ``llm.model``."""
+    lora: Annotated[str | None, INPUT] = None
     """``vllm``: folder or hub id of a LoRA adapter on the model."""
-    temperature: float = Field(0.7, ge=0)
-    """0 is greedy. An invalid answer is asked for again at 0.5 at least: greedily it would come out the same."""
-    top_p: float = Field(0.95, gt=0, le=1)
-    """Only the likeliest tokens that have this share of the probability between them."""
-    top_k: int = Field(0, ge=0)
-    """0 means all tokens."""
-    max_new_tokens: int = Field(2048, ge=1)
-    """Of an answer, its JSON included."""
-    max_text_chars: int = Field(4000, ge=8)
-    """Of each text in an answer; a constrained engine ends it there."""
+    temperature: Annotated[float, LANGUAGE_MODEL] = Field(0.7, ge=0)
+    """0 is greedy decoding. Repeated requests use at least 0.5, because a greedy answer would be the same again."""
+    top_p: Annotated[float, LANGUAGE_MODEL] = Field(0.95, gt=0, le=1)
+    """Nucleus sampling: the most likely tokens with this total probability."""
+    top_k: Annotated[int, LANGUAGE_MODEL] = Field(0, ge=0)
+    """Number of most likely tokens to sample from; 0 means all."""
+    max_new_tokens: Annotated[int, LANGUAGE_MODEL] = Field(2048, ge=1)
+    """Largest number of tokens of an answer, its JSON included."""
+    max_text_chars: Annotated[int, LANGUAGE_MODEL] = Field(4000, ge=8)
+    """Largest length of each text in an answer; constrained decoding ends it there."""

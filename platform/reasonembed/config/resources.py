@@ -1,42 +1,46 @@
-"""Where on a cluster each kind of work runs, and what one worker of it asks Ray for."""
+"""The resources of each kind of work: CPUs, GPUs, and the pool of nodes on which it runs."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from reasonembed.config.section import Section
+from reasonembed.config.section import RESOURCES, Affects, Section
 
 POOL = "ray-subcluster"
-"""The label of Ray nodes by which work finds its machines; the files in ``cluster/`` set it. Of all names it is the one
-by which Ray Data asks an autoscaler for machines of the same kind, and counts only those as its own."""
+"""The label of Ray nodes that names their pool; the files in ``cluster/`` set it. Ray Data knows this name: with it, it
+requests machines of the same pool from the autoscaler, and counts only those as its own."""
 
 
 class Resources(Section):
-    """What one worker of a kind of work asks Ray for."""
+    """Resources that one worker of a kind of work requests from Ray."""
+
+    affects: ClassVar[Affects] = RESOURCES
 
     cpus: float = Field(1, ge=0)
+    """Number of CPUs; fractions are allowed."""
     gpus: float = Field(0, ge=0)
-    """0: it works on CPUs."""
+    """Number of GPUs; with 0 the work runs on CPUs."""
     pool: str | None = None
-    """Only nodes that carry the label ``ray-subcluster`` with this value; any node when left out."""
+    """Pool of nodes: those with this value of the label ``ray-subcluster``; any node when left out."""
 
     @property
     def device(self) -> str:
+        """``cuda`` or ``cpu``."""
         return "cuda" if self.gpus else "cpu"
 
     @property
     def labels(self) -> dict[str, str]:
-        """As Ray's ``label_selector``."""
+        """Label selector for Ray; empty without a pool."""
         return {POOL: self.pool} if self.pool else {}
 
     @property
     def bundle(self) -> dict[str, float]:
-        """As Ray's placement groups count."""
+        """Bundle of a Ray placement group."""
         return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
 
     @property
     def options(self) -> dict[str, Any]:
-        """For ``ray.remote``."""
+        """Options for ``ray.remote``."""
         return {"num_cpus": self.cpus, "num_gpus": self.gpus or None, "label_selector": self.labels or None}
 
 
@@ -48,7 +52,7 @@ PROFILES: dict[str, dict[Work, dict[str, Any]]] = {
     "laptop": {
         "data": ANY_CPU,
         "encode": ANY_CPU,
-        # An engine on CPUs uses all cores there are, whatever it asks for; half a CPU leaves room for the rest.
+        # An engine on CPUs uses all cores, whatever it requests; half a CPU leaves CPUs for the other actors.
         "llm": HALF_CPU,
         "train": ANY_CPU,
         "index": ANY_CPU,
@@ -77,35 +81,38 @@ PROFILES: dict[str, dict[Work, dict[str, Any]]] = {
 
 
 class Cluster(Section):
-    """Where work runs. A profile fills in every place; of a place that is named here, what is named changes."""
+    """Resources of each kind of work: those of the profile, in which single values can be replaced."""
+
+    affects: ClassVar[Affects] = RESOURCES
 
     profile: Literal["laptop", "single-gpu", "gpu-cluster"] = "laptop"
-    """``laptop``: CPUs. ``single-gpu``: models on GPUs, of any machine that has some. ``gpu-cluster``: each kind of
-    work in the pool that the files in ``cluster/`` make for it."""
+    """``laptop``: everything on CPUs. ``single-gpu``: models on GPUs of any machine. ``gpu-cluster``: each kind of work
+    in the pool that the files in ``cluster/`` define for it."""
     data: Resources = Resources()
-    """Reading, mining, joining, measuring; also a job's own process."""
+    """A worker that reads, mines, joins or evaluates, and a job's own process."""
     encode: Resources = Resources()
-    """Documents and questions to vectors."""
+    """A worker that encodes documents and questions."""
     llm: Resources = Resources()
-    """An engine of ``llm.engine: vllm`` (of one GPU; ``llm.tensor_parallel`` takes as many times more)."""
+    """An engine of ``llm.engine: vllm``. With ``llm.tensor_parallel`` an engine requests these resources once per
+    GPU."""
     train: Resources = Resources()
-    """A rank of training."""
+    """A worker (rank) of training."""
     index: Resources = Resources()
-    """Building a shard of the index. With a GPU, ``ivf`` and ``ivf-pq`` learn and sort on it."""
+    """A worker that builds a shard of the index. With a GPU, ``ivf`` and ``ivf-pq`` are trained and filled on it."""
     serve: Resources = Resources()
-    """An encoder of the endpoint that ``jobs/serve.py`` starts."""
+    """A replica of the model in the endpoint that ``jobs/serve.py`` starts."""
     search: Resources = Resources(cpus=0.5)
-    """A process of the endpoint that holds a part of the index, of which ``serve.search_shards`` are started. With a
-    GPU its searches are there, but for those among some documents only (a task's, or not certain ones)."""
+    """One of the ``serve.search_shards`` processes of the endpoint that hold the index. With a GPU they search on it,
+    except when a search is restricted to a task or excludes documents."""
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in(cls, values: Any) -> Any:
+    def _apply_profile(cls, values: Any) -> Any:
         if not isinstance(values, dict) or (profile := PROFILES.get(values.get("profile", "laptop"))) is None:
-            return values  # said by the field's own check
-        # A place that was built in code is whole; one from a file changes what it names.
-        places = {
-            work: {**place, **given} if isinstance(given := values.get(work) or {}, dict) else given
-            for work, place in profile.items()
+            return values  # the field's own validation reports it
+        # A dict (from a file) replaces single values of the profile; a `Resources` object (from code) replaces all.
+        resources = {
+            kind: {**defaults, **configured} if isinstance(configured := values.get(kind) or {}, dict) else configured
+            for kind, defaults in profile.items()
         }
-        return {**values, **places}
+        return {**values, **resources}

