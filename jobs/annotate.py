@@ -1,6 +1,6 @@
-"""Grade every (query, candidate) pair: ``python jobs/annotate.py CONFIG [section.key=value ...]``."""
+"""Grades every (query, candidate) pair: ``python jobs/annotate.py CONFIG [section.key=value ...]``."""
 
-from reasonembed.cli.jobs import run_job
+from reasonembed.cli.jobs import run_stage
 
 if __name__ == "__main__":
-    run_job("annotate", lambda pipeline: pipeline.annotate())
+    run_stage("annotate")

@@ -1,6 +1,6 @@
-"""Make training rows of the graded pairs: ``python jobs/assemble.py CONFIG [section.key=value ...]``."""
+"""Makes training rows of the graded pairs: ``python jobs/assemble.py CONFIG [section.key=value ...]``."""
 
-from reasonembed.cli.jobs import run_job
+from reasonembed.cli.jobs import run_stage
 
 if __name__ == "__main__":
-    run_job("assemble", lambda pipeline: pipeline.assemble())
+    run_stage("assemble")

@@ -1,6 +1,6 @@
-"""Tell which documents belong to their task: ``python jobs/clean.py CONFIG [section.key=value ...]``."""
+"""Decides which documents belong to their task: ``python jobs/clean.py CONFIG [section.key=value ...]``."""
 
-from reasonembed.cli.jobs import run_job
+from reasonembed.cli.jobs import run_stage
 
 if __name__ == "__main__":
-    run_job("clean", lambda pipeline: pipeline.clean())
+    run_stage("clean")

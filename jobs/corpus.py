@@ -1,6 +1,6 @@
-"""Read the corpus: ``python jobs/corpus.py CONFIG [section.key=value ...]``."""
+"""Reads the corpus: ``python jobs/corpus.py CONFIG [section.key=value ...]``."""
 
-from reasonembed.cli.jobs import run_job
+from reasonembed.cli.jobs import run_stage
 
 if __name__ == "__main__":
-    run_job("corpus", lambda pipeline: pipeline.corpus())
+    run_stage("corpus")

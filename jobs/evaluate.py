@@ -1,4 +1,4 @@
-"""Measure ``evaluate.model`` on ``evaluate.benchmark``, or compare two measurements:
+"""Measures ``evaluate.model`` on ``evaluate.benchmark``, or compares two evaluations:
 
     python jobs/evaluate.py CONFIG [section.key=value ...]
     python jobs/evaluate.py compare A B [--to compare.html]

@@ -1,6 +1,6 @@
-"""Write a query for each of a sample of documents: ``python jobs/generate.py CONFIG [section.key=value ...]``."""
+"""Writes a query for each of a sample of documents: ``python jobs/generate.py CONFIG [section.key=value ...]``."""
 
-from reasonembed.cli.jobs import run_job
+from reasonembed.cli.jobs import run_stage
 
 if __name__ == "__main__":
-    run_job("generate", lambda pipeline: pipeline.generate())
+    run_stage("generate")

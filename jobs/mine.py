@@ -1,6 +1,6 @@
-"""Find candidates for every query: ``python jobs/mine.py CONFIG [section.key=value ...]``."""
+"""Finds candidates for every query: ``python jobs/mine.py CONFIG [section.key=value ...]``."""
 
-from reasonembed.cli.jobs import run_job
+from reasonembed.cli.jobs import run_stage
 
 if __name__ == "__main__":
-    run_job("mine", lambda pipeline: pipeline.mine())
+    run_stage("mine")

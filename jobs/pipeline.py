@@ -1,4 +1,4 @@
-"""Everything, from the corpus to the report: ``python jobs/pipeline.py CONFIG [section.key=value ...]``."""
+"""Runs all stages, from the corpus to the report: ``python jobs/pipeline.py CONFIG [section.key=value ...]``."""
 
 from reasonembed.cli.jobs import run_job
 from reasonembed.pipeline.run_report import write_report

@@ -1,4 +1,4 @@
-"""The bill before it is run up: ``python jobs/plan.py CONFIG [section.key=value ...]``."""
+"""Estimates calls, tokens, GPU-hours and cost: ``python jobs/plan.py CONFIG [section.key=value ...]``."""
 
 from reasonembed.cli.jobs import run_job
 from reasonembed.pipeline.cost_report import plan

@@ -1,6 +1,6 @@
-"""Write reasoning rewrites of the queries: ``python jobs/rewrite.py CONFIG [section.key=value ...]``."""
+"""Writes reasoning rewrites of the queries: ``python jobs/rewrite.py CONFIG [section.key=value ...]``."""
 
-from reasonembed.cli.jobs import run_job
+from reasonembed.cli.jobs import run_stage
 
 if __name__ == "__main__":
-    run_job("rewrite", lambda pipeline: pipeline.rewrite())
+    run_stage("rewrite")

@@ -1,4 +1,4 @@
-"""Serve a finished run's index over HTTP: ``python jobs/serve.py CONFIG [section.key=value ...]``."""
+"""Serves a finished run's index over HTTP: ``python jobs/serve.py CONFIG [section.key=value ...]``."""
 
 from reasonembed.cli.jobs import run_service
 

@@ -1,4 +1,4 @@
-"""Run a job on a cluster: ``python jobs/submit.py JOB CONFIG [section.key=value ...] [--wait]``, or ``--stop ID``."""
+"""Runs a job on a cluster: ``python jobs/submit.py JOB CONFIG [section.key=value ...] [--wait]``, or ``--stop ID``."""
 
 from reasonembed.cli.jobs import run_submission
 

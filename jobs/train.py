@@ -1,4 +1,4 @@
-"""Train the embedder: ``python jobs/train.py CONFIG [section.key=value ...]``; ``train.dry_run=true`` only plans it."""
+"""Trains the embedder: ``python jobs/train.py CONFIG [section.key=value ...]``; ``train.dry_run=true`` plans it."""
 
 from reasonembed.artifacts import Artifact
 from reasonembed.cli.jobs import run_job
@@ -10,7 +10,7 @@ def train(pipeline: Pipeline) -> Artifact | tuple[str, dict[str, object]]:
         from reasonembed.pipeline.dry_run import dry_run
 
         return dry_run(pipeline.config)
-    return pipeline.train()
+    return pipeline.run("train")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Artefacts: a stage's output folder, and the record beside the data that alone makes it one.
+"""Artifacts: the output folder of a stage, with a record that says that it is finished.
 
-The folder is ``<run.root>/<stage>/<fingerprint>/``. ``_artifact.json`` in it lists the data files with sizes and
-hashes; it is written last and once. A folder without a record is work in progress, whatever lies in it, and readers
-open only the files that a record lists.
+The folder is ``<run.root>/<stage>/<fingerprint>/``. The record ``_artifact.json`` lists the data files with sizes and
+hashes; it is written last and once. A folder without a record is unfinished, whatever is in it, and readers open only
+the files that the record lists.
 """
 
 import json
@@ -24,75 +24,81 @@ from reasonembed.errors import UserError
 from reasonembed.ids import digest_json
 
 RECORD, LATEST = "_artifact.json", "latest"
-# Scratch of a stage in progress (checkpoints, inputs of a row stage) lies in folders of this name and is never data.
 SCRATCH = ".work"
+"""Folder for the files of a stage in progress, such as checkpoints; they are never data."""
 COMMIT = "GIT_COMMIT"
 PACKAGES = ("ray", "torch", "transformers", "deepspeed", "faiss-cpu", "pyarrow", "numpy", "bm25s")
 
 
 @dataclass(frozen=True, eq=False)
 class Artifact:
-    """A finished output. ``figures`` holds what the stage counted and measured."""
+    """A finished output of a stage."""
 
     uri: str
     record: Mapping[str, Any]
 
     @property
     def stage(self) -> str:
+        """Name of the stage."""
         return str(self.record["stage"])
 
     @property
     def fingerprint(self) -> str:
+        """Hash of all that decides the rows."""
         return str(self.record["fingerprint"])
 
     @property
     def figures(self) -> Mapping[str, Any]:
+        """What the stage counted and measured."""
         return dict(self.record["figures"])
 
     @property
     def seconds(self) -> float:
+        """Time that the stage took."""
         return float(self.record["seconds"])
 
     def input(self, name: str) -> "Artifact":
-        """The artefact that went into this one under a name.
+        """Returns the input artifact of a name.
 
         Raises:
-            UserError: it has been removed since, or was none.
+            UserError: it has been removed since, or is no artifact.
         """
-        found = self.find_input(name)
-        if found is None:
-            raise UserError(f"artefact {self.uri}: its input {name!r} is not there any more")
-        return found
+        artifact = self.find_input(name)
+        if artifact is None:
+            raise UserError(f"artifact {self.uri}: its input {name!r} has been removed; run the job again to make it")
+        return artifact
 
     def find_input(self, name: str) -> "Artifact | None":
-        """As ``input``; None where that raises."""
+        """Returns the input artifact of a name; None where ``input`` raises."""
         value = self.record["inputs"].get(name)
         return load(value["uri"]) if isinstance(value, dict) else None
 
     @cached_property
     def files(self) -> list[storage.FileEntry]:
+        """The data files."""
         return [storage.FileEntry(**entry) for entry in self.record["files"]]
 
     def path(self, name: str) -> str:
-        """URI of a file that the record lists."""
+        """Returns the URI of a file that the record lists."""
         if name not in {entry.path for entry in self.files}:
-            raise UserError(f"artefact {self.uri} has no file {name!r}; its record lists {len(self.files)} files")
+            raise UserError(f"artifact {self.uri} has no file {name!r}; its record lists {len(self.files)} files")
         return storage.join(self.uri, name)
 
     def parquet(self, prefix: str = "") -> list[str]:
-        """URIs of the Parquet files whose path below the artefact starts with ``prefix``, in order."""
+        """Returns the URIs of the Parquet files whose path below the artifact starts with ``prefix``, in order."""
         names = sorted(entry.path for entry in self.files)
         return [storage.join(self.uri, n) for n in names if n.startswith(prefix) and n.endswith(".parquet")]
 
     def table(self, schema: pa.Schema, prefix: str = "") -> pa.Table:
+        """Returns the rows of these files as one table."""
         return storage.read_table(self.parquet(prefix), schema)
 
 
 def load(uri: str) -> Artifact | None:
-    """The artefact at a URI, or None where there is no record.
+    """Returns the artifact at a URI, or None where there is no record.
 
     Raises:
-        UserError: the record is there and is not one.
+        UserError: the record is not valid JSON.
     """
     record = storage.join(uri, RECORD)
     if not storage.exists(record):
@@ -104,61 +110,70 @@ def load(uri: str) -> Artifact | None:
 
 
 def finished(root: str, stage: str) -> list[Artifact]:
-    """All finished artefacts of a stage, in the order of their folders' names."""
+    """Returns all finished artifacts of a stage, in the order of their folders' names."""
     folder = storage.join(storage.absolute(root), stage)
-    found = (load(storage.join(folder, name)) for name in storage.list_folders(folder))
-    return [artifact for artifact in found if artifact is not None]
+    artifacts = (load(storage.join(folder, name)) for name in storage.list_folders(folder))
+    return [artifact for artifact in artifacts if artifact is not None]
 
 
 def point_to(root: str, artifact: Artifact) -> None:
-    """Let ``<run.root>/<stage>/latest`` name an artefact. Readers see the one before or this one, whole."""
-    place = storage.join(storage.absolute(root), artifact.stage, LATEST)
-    told = json.dumps({"version": artifact.fingerprint, "uri": artifact.uri}).encode()
-    if not storage.exists(place) or storage.read_bytes(place) != told:
-        storage.write_bytes(place, told)
+    """Makes ``<run.root>/<stage>/latest`` name an artifact. Readers see either the previous pointer or this one."""
+    uri = storage.join(storage.absolute(root), artifact.stage, LATEST)
+    pointer = json.dumps({"version": artifact.fingerprint, "uri": artifact.uri}).encode()
+    if not storage.exists(uri) or storage.read_bytes(uri) != pointer:
+        storage.write_bytes(uri, pointer)
 
 
-def fingerprint(stage: str, version: int, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    """Hash of all that decides a stage's output: its settings, its inputs' fingerprints, its code's version."""
-    return digest_json({"stage": stage, "version": version, "config": dict(config), "inputs": dict(inputs)})
+def fingerprint(stage: str, version: int, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """Returns the hash of all that decides a stage's rows: settings, fingerprints of the inputs, code version."""
+    return digest_json({"stage": stage, "version": version, "config": dict(settings), "inputs": dict(inputs)})
 
 
-def materialise(
-    root: str,
-    stage: str,
-    version: int,
-    config: Mapping[str, Any],
-    inputs: Mapping[str, Artifact | str],
-    build: Callable[[str], Mapping[str, Any]],
-    on_reuse: Callable[[Artifact], None] = lambda artifact: None,
-) -> Artifact:
-    """Return the finished artefact, building it only if it is not there.
+@dataclass(frozen=True)
+class Identity:
+    """What an artifact is, before it is built: everything in its record that does not come from the build.
+
+    Args:
+        stage: name of the stage, and of the folder under ``run.root``.
+        version: of the stage's code.
+        fingerprint: see the function of this name.
+        row_settings: settings that affect the rows.
+        config: all settings that the stage reads.
+        inputs: artifacts, or strings that represent the content of anything else.
+    """
+
+    stage: str
+    version: int
+    fingerprint: str
+    row_settings: Mapping[str, Any]
+    config: Mapping[str, Any]
+    inputs: Mapping[str, "Artifact | str"]
+
+    def uri(self, root: str) -> str:
+        """Returns the folder of the artifact under ``run.root``."""
+        return storage.join(storage.absolute(root), self.stage, self.fingerprint)
+
+
+def build_artifact(root: str, identity: Identity, build: Callable[[str], Mapping[str, Any]]) -> Artifact:
+    """Builds an artifact that is not finished and writes its record.
 
     Args:
         root: ``run.root``.
-        stage: the stage's name, and the folder under ``root``.
-        version: of the stage's code; raise it when the same inputs would give other rows.
-        config: the settings that decide the output.
-        inputs: artefacts (their fingerprints count), or a string that stands for the content of anything else.
-        build: writes the data below the URI it is given and returns the figures for the record. It may find the
-            remains of an interrupted run there and go on from them.
-        on_reuse: told when nothing had to be done.
+        identity: of the artifact.
+        build: writes the data below the URI that it is given and returns figures for the record. It may find files of
+            an interrupted run there and continue from them.
     """
-    keys = {name: value.fingerprint if isinstance(value, Artifact) else value for name, value in inputs.items()}
-    mark = fingerprint(stage, version, config, keys)
-    uri = storage.join(storage.absolute(root), stage, mark)
-    if (found := load(uri)) is not None:
-        on_reuse(found)
-        return found
+    uri = identity.uri(root)
     started = time.time()
     figures = dict(build(uri))
     files = [storage.describe_file(uri, name) for name in storage.list_files(uri) if name != RECORD]
     record = {
-        "stage": stage,
-        "fingerprint": mark,
-        "code_version": version,
-        "config": dict(config),
-        "inputs": {name: recorded(value) for name, value in inputs.items()},
+        "stage": identity.stage,
+        "fingerprint": identity.fingerprint,
+        "code_version": identity.version,
+        "config": dict(identity.config),
+        "row_settings": dict(identity.row_settings),
+        "inputs": {name: recorded(value) for name, value in identity.inputs.items()},
         "figures": figures,
         "seconds": round(time.time() - started, 2),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -174,29 +189,30 @@ def materialise(
 
 
 def recorded(source: Artifact | str) -> Any:
-    """How a record names something that went into an artefact."""
+    """Returns how a record names an input."""
     return {"uri": source.uri, "fingerprint": source.fingerprint} if isinstance(source, Artifact) else source
 
 
 def versions() -> dict[str, str]:
-    found = {"reasonembed": __version__, "python": platform.python_version()}
+    """Returns the versions of this package, Python and the packages that decide results."""
+    installed = {"reasonembed": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def git_commit() -> str | None:
-    """Commit of the code that runs, with ``+`` behind it if files have changed since. Code that was sent to a
-    cluster, or built into an image, is told by the environment; None where nobody knows."""
-    if told := os.environ.get(COMMIT):
-        return told
-    here = Path(__file__).parent
+    """Returns the commit of the running code, followed by ``+`` if files have changed since; None if unknown.
+    On a cluster or in an image, which have no repository, the environment variable ``GIT_COMMIT`` holds it."""
+    if commit := os.environ.get(COMMIT):
+        return commit
+    folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10)
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10)
         return done.stdout.strip()
 
     try:

@@ -1,4 +1,4 @@
-"""``jobs/submit.py``: send a job with this checkout's code to a Ray cluster, follow it, stop it."""
+"""``jobs/submit.py``: submits a job with this checkout's code to a Ray cluster, follows it, stops it."""
 
 import argparse
 import asyncio
@@ -30,57 +30,57 @@ RECONNECT_SECONDS = 2.0
 
 
 def submit(arguments: Sequence[str], console: Console) -> int:
-    """What the command line says; returns the exit code.
+    """Submits, follows or stops a job as the command line says, and returns the exit code.
 
     Raises:
-        UserError: no such job or configuration, or no cluster that takes it.
+        UserError: the job or the configuration does not exist, or the cluster refuses the job.
     """
-    known = _parser().parse_args(arguments)
-    if known.stop:
-        client = _client(known.address)
-        _said(lambda: client.stop_job(known.stop))
-        console.print(f"{known.stop} is being stopped; what it has finished stays")
+    options = _parser().parse_args(arguments)
+    if options.stop:
+        client = _client(options.address)
+        _call_cluster(lambda: client.stop_job(options.stop))
+        console.print(f"{options.stop} is being stopped; its finished stages remain")
         return 0
-    if not (known.job and known.config):
-        raise UserError("name a job and a config (submit.py pipeline CONFIG), or a job's id with --stop")
-    script, path = _script(known.job), _config_file(known.config)
-    config = load_config(path, known.overrides)
+    if not (options.job and options.config):
+        raise UserError("name a job and a config (submit.py pipeline CONFIG), or the id of a job with --stop")
+    script, path = _script(options.job), _config_file(options.config)
+    config = load_config(path, options.overrides)
     if not storage.is_s3(config.run.root):
         console.print(
-            f"run.root {config.run.root} is a folder of whichever machine looks for it; name s3://bucket/prefix "
-            "unless the cluster is one machine or shares that folder",
+            f"run.root {config.run.root} is a local folder on each machine; use s3://bucket/prefix unless the cluster "
+            "is one machine or all machines share that folder",
             style="yellow",
             soft_wrap=True,
         )
-    client = _client(known.address)
-    job = _send(client, script, path, config, known.overrides)
-    if known.wait:
+    client = _client(options.address)
+    job = _submit(client, script, path, config, options.overrides)
+    if options.wait:
         return _follow(client, job, console)
     console.print(
-        f"follow it by `ray job logs --follow {job}`, stop it by `jobs/submit.py --stop {job}`", soft_wrap=True
+        f"follow it with `ray job logs --follow {job}`, stop it with `jobs/submit.py --stop {job}`", soft_wrap=True
     )
     print(job)  # noqa: T201 -- for scripts, alone on stdout
     return 0
 
 
-def _send(client: Any, script: str, path: Path, config: Config, overrides: Sequence[str]) -> str:
-    """The id of the job that the cluster has taken."""
+def _submit(client: Any, script: str, path: Path, config: Config, overrides: Sequence[str]) -> str:
+    """Submits the job and returns its id."""
     commit = artifacts.git_commit()
-    # REASONEMBED_... are settings, and hold no secrets; keys come from the machines.
+    # REASONEMBED_... variables are settings without secrets; keys come from the machines' own environment.
     variables = {name: value for name, value in os.environ.items() if name.startswith(ENV_PREFIX)}
-    with _staged(path) as folder:
+    with _job_folder(path) as folder:
         environment = {
             "working_dir": str(folder),
             "py_modules": [str(Path(__file__).parents[1])],
             "env_vars": variables | ({artifacts.COMMIT: commit} if commit else {}),
         }
-        sent = _said(
+        sent = _call_cluster(
             lambda: client.submit_job(
                 entrypoint=shlex.join(["python", script, CONFIG, *overrides]),
-                submission_id=_name(script, path),
+                submission_id=_submission_id(script, path),
                 runtime_env=environment,
-                metadata={"job": Path(script).stem, "config": path.name, "commit": commit or "unknown"},
-                # The job's own process goes where data work does: the head has the whole cluster to look after.
+                metadata={"job": Path(script).stem, "config": path.name, "commit": commit or "unoptions"},
+                # The driver runs where data work runs, to leave the head's resources to the cluster's own services.
                 entrypoint_num_cpus=config.cluster.data.cpus,
                 entrypoint_label_selector=config.cluster.data.labels or None,
             )
@@ -91,10 +91,10 @@ def _send(client: Any, script: str, path: Path, config: Config, overrides: Seque
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="submit.py", description="Run a job on a Ray cluster.")
     parser.add_argument("job", nargs="?", help="script in jobs/: pipeline, annotate, train, ...")
-    parser.add_argument("config", nargs="?", help="YAML file; it travels with the job")
+    parser.add_argument("config", nargs="?", help="YAML file; it is sent with the job")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
-    parser.add_argument("--address", help="of the dashboard, http://host:8265; RAY_API_SERVER_ADDRESS when left out")
-    parser.add_argument("--wait", action="store_true", help="follow the log and end with the job's exit code")
+    parser.add_argument("--address", help="of the dashboard, http://host:8265; default: RAY_API_SERVER_ADDRESS")
+    parser.add_argument("--wait", action="store_true", help="follow the log and exit with the job's exit code")
     parser.add_argument("--stop", metavar="ID", help="stop this job")
     return parser
 
@@ -102,19 +102,19 @@ def _parser() -> argparse.ArgumentParser:
 def _script(job: str) -> str:
     name = f"{Path(job).stem}.py"
     if not (REPOSITORY / "jobs" / name).is_file() or name == "submit.py":
-        there = sorted(path.stem for path in (REPOSITORY / "jobs").glob("*.py") if path.stem != "submit")
-        raise UserError(f"there is no job {job!r}; there are {', '.join(there)}")
+        names = sorted(path.stem for path in (REPOSITORY / "jobs").glob("*.py") if path.stem != "submit")
+        raise UserError(f"there is no job {job!r}; jobs are {', '.join(names)}")
     return f"jobs/{name}"
 
 
 def _config_file(name: str) -> Path:
-    """Below the working directory, or below the checkout, where the ready ones are."""
+    """Returns the path of a config, relative to the working directory or to the checkout."""
     return next((path for path in (Path(name), REPOSITORY / name) if path.is_file()), Path(name))
 
 
 @contextmanager
-def _staged(config: Path) -> Iterator[Path]:
-    """A folder with what the job needs and nothing else: neither runs nor virtual environments travel."""
+def _job_folder(config: Path) -> Iterator[Path]:
+    """Yields a folder with what the job needs and nothing else, neither runs nor virtual environments."""
     with tempfile.TemporaryDirectory(prefix="reasonembed-") as name:
         for part in CODE:
             shutil.copytree(REPOSITORY / part, Path(name) / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -122,8 +122,8 @@ def _staged(config: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-def _name(script: str, config: Path) -> str:
-    """``pipeline-quickstart-20270131-140502``: what and when, in any list of jobs."""
+def _submission_id(script: str, config: Path) -> str:
+    """Returns a name that says what runs since when, such as ``pipeline-quickstart-20270131-140502``."""
     stem = re.sub(r"[^a-z0-9]+", "-", config.stem.lower()).strip("-")
     return f"{Path(script).stem}-{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
 
@@ -131,32 +131,32 @@ def _name(script: str, config: Path) -> str:
 def _client(address: str | None) -> Any:
     from ray.job_submission import JobSubmissionClient
 
-    logging.getLogger("ray").setLevel(logging.WARNING)  # it tells of every file and connection
-    return _said(lambda: JobSubmissionClient(address))
+    logging.getLogger("ray").setLevel(logging.WARNING)  # it logs every file and connection
+    return _call_cluster(lambda: JobSubmissionClient(address))
 
 
-def _said(call: Any) -> Any:
-    """The result of a call to the cluster; what it refuses is one line."""
+def _call_cluster(call: Any) -> Any:
+    """Returns the result of a call to the cluster; its errors become one line."""
     from ray.exceptions import RayError
 
     try:
         return call()
     except (OSError, RuntimeError, ValueError, RayError) as error:  # of requests, of Ray's client
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"the cluster does not take it: {first}") from None
+        raise UserError(f"the cluster refuses it: {first}") from None
 
 
 def _follow(client: Any, job: str, console: Console) -> int:
-    """Show the log until the job ends; Ctrl-C leaves it running."""
+    """Prints the log until the job ends and returns its exit code; Ctrl-C leaves it running."""
     from ray.job_submission import JobStatus
 
     shown = 0
     try:
-        while not (status := _said(lambda: client.get_job_status(job))).is_terminal():
+        while not (status := _call_cluster(lambda: client.get_job_status(job))).is_terminal():
             shown = asyncio.run(_show(client, job, shown))
         shown = asyncio.run(_show(client, job, shown))
     except KeyboardInterrupt:
-        console.print(f"{job} goes on; follow it by `ray job logs --follow {job}`", style="yellow", soft_wrap=True)
+        console.print(f"{job} continues; follow it with `ray job logs --follow {job}`", style="yellow", soft_wrap=True)
         return 130
     info = client.get_job_info(job)
     console.print(f"{job}: {status}", style="green" if status == JobStatus.SUCCEEDED else "red")
@@ -168,14 +168,15 @@ def _follow(client: Any, job: str, console: Console) -> int:
 
 
 async def _show(client: Any, job: str, shown: int) -> int:
-    """Print the log from character ``shown`` on, for as long as the connection lasts; returns how far it came."""
-    seen = 0
+    """Prints the log from character ``shown`` on while the connection lasts, and returns the number of characters that
+    have been printed in all."""
+    received = 0
     try:
         async for piece in client.tail_job_logs(job):
-            sys.stdout.write(piece[max(0, shown - seen) :])
+            sys.stdout.write(piece[max(0, shown - received) :])
             sys.stdout.flush()
-            seen += len(piece)
+            received += len(piece)
     except (RuntimeError, OSError, aiohttp.ClientError):
-        # Closed before the job's end: by a proxy on the way, or a head that starts anew.
+        # A proxy on the way, or a head that restarts, closed the connection before the job's end.
         await asyncio.sleep(RECONNECT_SECONDS)
-    return max(shown, seen)
+    return max(shown, received)

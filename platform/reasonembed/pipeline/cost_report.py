@@ -1,4 +1,4 @@
-"""``jobs/plan.py``: sizes from the corpus, throughput from a table or a sample, and the bill in the terminal."""
+"""``jobs/plan.py``: the cost estimate of a configuration in the terminal, from the corpus or measured on a sample."""
 
 from dataclasses import asdict
 from typing import Any
@@ -8,68 +8,68 @@ from rich.table import Table
 
 from reasonembed import schemas
 from reasonembed.config import Config, Sampling
-from reasonembed.pipeline import cost as planning
+from reasonembed.llm.engines import engine_of
+from reasonembed.pipeline.corpus_stages import CORPUS, judged_questions
+from reasonembed.pipeline.cost import (
+    CorpusSizes,
+    StageCost,
+    Throughput,
+    estimated_calls,
+    estimated_throughput,
+    stage_cost,
+    total_hours,
+)
 from reasonembed.pipeline.pipeline import Pipeline
+from reasonembed.pipeline.remixer_stages import ANNOTATE, CLEAN, GENERATE, REWRITE, eligible_documents
+from reasonembed.remixer.sources import sample_sources
 
 SAMPLED_CANDIDATES = 10
 
 
 def plan(pipeline: Pipeline) -> tuple[str, dict[str, Any]]:
-    """Print the bill; returns the corpus's URI and the figures.
+    """Prints the cost estimate and returns the corpus's URI and the figures.
 
-    With ``plan.sample`` the stages are run on so many source documents first. What that writes lies under ``run.root``
-    like any other artefact; the corpus's vectors, the largest of it, serve the real run later.
+    With ``plan.sample`` the stages are first run on that many source documents. What this writes is under ``run.root``
+    like any other artifact; the vectors of the corpus, its largest part, are reused by the real run.
     """
     config = pipeline.config
-    sizes = _sizes(pipeline)
+    sizes = _corpus_sizes(pipeline)
     measured = _measure(pipeline) if config.plan.sample else {}
-    stages = {
-        "clean": config.clean,
-        "generate": config.generate,
-        "rewrite": config.rewrite,
-        "annotate": config.annotate,
-    }
-    plans = [
-        planning.plan_stage(
-            stage,
-            _model(config, stages[stage]),
-            calls,
-            _throughput(config, stages[stage]),
-            measured.get(stage),
-            _gpus_per_actor(config),
-        )
-        for stage, calls in planning.estimated_calls(sizes, config.clean.enabled).items()
-    ]
-    hours = planning.total_hours(plans)
+    costs = []
+    for stage, calls in estimated_calls(sizes, config.clean.enabled).items():
+        sampling: Sampling = getattr(config, stage)
+        model, throughput, gpus = _model(config, sampling), _throughput(config, sampling), _gpus_per_engine(config)
+        costs.append(stage_cost(stage, model, calls, throughput, measured.get(stage), gpus))
+    hours = total_hours(costs)
     console = Console(stderr=True, highlight=False)
-    console.print(_table(plans, config))
-    for each in plans:
-        console.print(f"{each.stage}: {each.basis}", soft_wrap=True)
-    console.print(_sum(config, hours), soft_wrap=True)
-    figures: dict[str, Any] = {"stages": [asdict(each) for each in plans], "gpu_hours": hours}
+    console.print(_table(costs, config))
+    for cost in costs:
+        console.print(f"{cost.stage}: {cost.basis}", soft_wrap=True)
+    console.print(_total_line(config, hours), soft_wrap=True)
+    figures: dict[str, Any] = {"stages": [asdict(cost) for cost in costs], "gpu_hours": hours}
     if hours is not None and config.plan.price_per_gpu_hour is not None:
         figures["cost"] = round(hours * config.plan.price_per_gpu_hour, 2)
-    return pipeline.corpus().uri, figures
+    return pipeline.run(CORPUS).uri, figures
 
 
-def _sizes(pipeline: Pipeline) -> planning.Sizes:
-    from reasonembed.remixer.generate import sample_sources
-
+def _corpus_sizes(pipeline: Pipeline) -> CorpusSizes:
     config = pipeline.config
-    lengths = [len(text) for text in pipeline.corpus().table(schemas.CORPUS)["text"].to_pylist()]
-    eligible = pipeline.eligible()
-    of_sources = [len(text) for text in eligible["text"].to_pylist()]
-    return planning.Sizes(
+    corpus = pipeline.run(CORPUS)
+    lengths = [len(text) for text in corpus.table(schemas.CORPUS)["text"].to_pylist()]
+    judged = [pipeline.build(step) for step in judged_questions(pipeline).values()]
+    eligible = eligible_documents(corpus, judged, config.generate)
+    source_lengths = [len(text) for text in eligible["text"].to_pylist()]
+    return CorpusSizes(
         eligible=eligible.num_rows,
-        sources=sample_sources(eligible, config.generate, config.run.seed).num_rows,
-        keep=min(config.mine.keep, len(lengths) - 1),
+        sources=sample_sources(eligible, config.generate, config.run.seed, engine_of(config.llm).can_generate).num_rows,
+        candidates=min(config.mine.keep, len(lengths) - 1),
         document_chars=sum(lengths) / max(1, len(lengths)),
-        source_chars=sum(of_sources) / max(1, len(of_sources)),
+        source_chars=sum(source_lengths) / max(1, len(source_lengths)),
     )
 
 
 def _measure(pipeline: Pipeline) -> dict[str, dict[str, float]]:
-    """Tokens per call, and calls per second and actor, of every stage of a small run."""
+    """Returns tokens per call, and calls per second of one engine, of every LLM stage of a small run."""
     config = pipeline.config
     small = config.model_copy(
         update={
@@ -77,52 +77,52 @@ def _measure(pipeline: Pipeline) -> dict[str, dict[str, float]]:
             "mine": config.mine.model_copy(update={"keep": min(config.mine.keep, SAMPLED_CANDIDATES)}),
         }
     )
-    sample = Pipeline(small, announce=pipeline.announce)
-    artifacts = {"generate": sample.generate(), "rewrite": sample.rewrite(), "annotate": sample.annotate()}
-    if config.clean.enabled:
-        artifacts["clean"] = sample.clean()
-    actors = config.llm.actors[0] if config.llm.engine == "vllm" else config.run.actors
-    found = {}
-    for stage, artifact in artifacts.items():
+    sample = Pipeline(small, pipeline.backend, pipeline.announce)
+    stages = [GENERATE, REWRITE, ANNOTATE, *([CLEAN] if config.clean.enabled else [])]
+    engines = engine_of(config.llm).min_workers(config.llm, config.run)
+    measured = {}
+    for stage in stages:
+        artifact = sample.run(stage)
         figures = artifact.figures
         calls = figures["calls"]
         rate = figures.get("rows_per_second") or calls / artifact.seconds
-        found[stage] = {
+        measured[stage.name] = {
             "calls": calls,
             "input_tokens": figures["input_tokens"] / calls,
             "output_tokens": figures["output_tokens"] / calls,
-            "rows_per_second": rate / actors,
+            "rows_per_second": rate / engines,
         }
-    return found
+    return measured
 
 
 def _model(config: Config, sampling: Sampling) -> str:
-    return "extractive" if config.llm.engine == "extractive" else sampling.model or config.llm.model or ""
+    engine = engine_of(config.llm)
+    return engine.model(config.llm, sampling) or engine.name
 
 
-def _throughput(config: Config, sampling: Sampling) -> planning.Throughput | None:
-    if not _gpus_per_actor(config):
+def _throughput(config: Config, sampling: Sampling) -> Throughput | None:
+    if not _gpus_per_engine(config):
         return None
     reading, writing = config.plan.input_tokens_per_second, config.plan.output_tokens_per_second
     if reading and writing:
-        return planning.Throughput(reading, writing, "throughput of the config")
-    return planning.estimated_throughput(_model(config, sampling), config.plan.gpu, config.llm.tensor_parallel)
+        return Throughput(reading, writing, "throughput of the config")
+    return estimated_throughput(_model(config, sampling), config.plan.gpu, config.llm.tensor_parallel)
 
 
-def _gpus_per_actor(config: Config) -> int:
-    return config.llm.tensor_parallel if config.llm.engine == "vllm" and config.cluster.llm.gpus else 0
+def _gpus_per_engine(config: Config) -> int:
+    return engine_of(config.llm).gpus(config.llm, config.cluster.llm)
 
 
-def _table(plans: list[planning.StagePlan], config: Config) -> Table:
+def _table(costs: list[StageCost], config: Config) -> Table:
     table = Table(title=f"{config.corpus.source}, engine {config.llm.engine}")
     for name in ("stage", "model"):
         table.add_column(name)
     for name in ("calls", "tokens in", "tokens out", "GPU-hours"):
         table.add_column(name, justify="right")
-    for each in plans:
-        spent = "-" if each.gpu_hours is None else _hours(each.gpu_hours)
-        counts = (f"{each.calls:,}", f"{each.input_tokens:,}", f"{each.output_tokens:,}")
-        table.add_row(each.stage, each.model, *counts, spent)
+    for cost in costs:
+        hours = "-" if cost.gpu_hours is None else _hours(cost.gpu_hours)
+        counts = (f"{cost.calls:,}", f"{cost.input_tokens:,}", f"{cost.output_tokens:,}")
+        table.add_row(cost.stage, cost.model, *counts, hours)
     return table
 
 
@@ -130,10 +130,11 @@ def _hours(hours: float) -> str:
     return f"{hours:,.1f}" if hours >= 1 else f"{hours:.2g}"
 
 
-def _sum(config: Config, hours: float | None) -> str:
+def _total_line(config: Config, hours: float | None) -> str:
     if hours is None:
-        return "no GPU-hours: the engine is not yours to pay by the hour, or a model's size is unknown"
-    wall = hours / (config.llm.actors[1] * config.llm.tensor_parallel)
-    text = f"{_hours(hours)} GPU-hours; {_hours(wall)} hours with {config.llm.actors[1]} actors"
+        return "no GPU-hours: the engine does not run on GPUs of yours, or the size of a model is unknown"
+    engines = config.llm.actors[1]
+    wall_hours = hours / (engines * config.llm.tensor_parallel)
+    text = f"{_hours(hours)} GPU-hours; {_hours(wall_hours)} hours with {engines} actors"
     price = config.plan.price_per_gpu_hour
     return text if price is None else f"{text}; {hours * price:,.2f} at {price:g} a GPU-hour"

@@ -1,54 +1,64 @@
-"""What an artefact was made of, by the records of its inputs and of theirs."""
+"""The lineage of an artifact: what it was made from, according to the records of its inputs and of theirs."""
 
 from reasonembed import artifacts, schemas, storage
 from reasonembed.artifacts import Artifact
 from reasonembed.corpora.tables import texts_by_key
 from reasonembed.evaluation.leaks import TrainingTexts
 from reasonembed.remixer.assemble import usable_rows
-from reasonembed.remixer.generate import usable_queries
+from reasonembed.remixer.queries import usable_queries
 
 
-def ancestors(artifact: Artifact) -> dict[str, list[Artifact]]:
-    """The artefact itself and all that went into it, by stage. What has been removed since is left out."""
-    found: dict[str, Artifact] = {}
-    waiting = [artifact]
-    while waiting:
-        here = waiting.pop()
-        if here.uri in found:
+def ancestors_by_stage(artifact: Artifact) -> dict[str, list[Artifact]]:
+    """Returns the artifact and everything that it was made from, by stage, without what has been removed since."""
+    by_uri: dict[str, Artifact] = {}
+    pending = [artifact]
+    while pending:
+        current = pending.pop()
+        if current.uri in by_uri:
             continue
-        found[here.uri] = here
-        waiting += [below for name in here.record["inputs"] if (below := here.find_input(name)) is not None]
+        by_uri[current.uri] = current
+        inputs = (current.find_input(name) for name in current.record["inputs"])
+        pending += [source for source in inputs if source is not None]
     by_stage: dict[str, list[Artifact]] = {}
-    for one in found.values():
-        by_stage.setdefault(one.stage, []).append(one)
+    for ancestor in by_uri.values():
+        by_stage.setdefault(ancestor.stage, []).append(ancestor)
     return by_stage
 
 
-def training_of(place: str) -> Artifact | None:
-    """The training that left a model folder; None for a model from elsewhere."""
-    found = artifacts.load(storage.absolute(place).rstrip("/").rsplit("/", 1)[0])
-    return found if found is not None and found.stage == "train" else None
+def find_training(model: str) -> Artifact | None:
+    """Returns the training whose artifact a model folder belongs to; None for a model from elsewhere.
+
+    Args:
+        model: folder of the model.
+    """
+    parent = artifacts.load(storage.absolute(model).rstrip("/").rsplit("/", 1)[0])
+    return parent if parent is not None and parent.stage == "train" else None
 
 
-def training_texts(train: Artifact) -> TrainingTexts | None:
-    """What a model was trained on; None where its training rows are gone."""
-    made_of = ancestors(train)
-    rows = made_of.get("assemble", []) or made_of.get("training_data", [])
+def load_training_texts(training: Artifact) -> TrainingTexts | None:
+    """Loads the texts that a model was trained on; None where the training rows have been removed.
+
+    Args:
+        training: an artifact of the stage ``train``.
+    """
+    ancestors = ancestors_by_stage(training)
+    rows = ancestors.get("assemble", []) or ancestors.get("training_data", [])
     if not rows:
         return None
     table = usable_rows(rows[0].table(schemas.TRAINING))
     positives = [text for row in table["pos"].to_pylist() for text in row]
-    # Of ReMixer's data the corpus is what the documents were drawn from; the benchmarks that it kept away from are not.
-    drawn = rows[0].find_input("corpus")
-    if drawn is None:
+    # For ReMixer's data the training corpus is the corpus of its documents. A benchmark among the ancestors is not part
+    # of it: the data was only checked against that.
+    corpus = rows[0].find_input("corpus")
+    if corpus is None:
         passages = positives + [text for row in table["neg"].to_pylist() for text in row]
         return TrainingTexts(table["query"].to_pylist(), (), positives, passages)
-    text_of = texts_by_key(drawn.table(schemas.CORPUS))
+    texts = texts_by_key(corpus.table(schemas.CORPUS))
     queries = rows[0].find_input("queries")
     sources = usable_queries(queries.table(schemas.QUERIES)).to_pylist() if queries else []
     return TrainingTexts(
         queries=table["query"].to_pylist(),
-        sources=[text_of[row["task"], row["source_doc_id"]] for row in sources],
+        sources=[texts[row["task"], row["source_doc_id"]] for row in sources],
         positives=positives,
-        corpus=list(text_of.values()),
+        corpus=list(texts.values()),
     )

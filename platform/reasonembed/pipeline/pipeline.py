@@ -1,39 +1,150 @@
-"""The flow of data, stage by stage. Asking for a stage's artefact makes it, and before it whatever it needs.
+"""The stages in order, and the pipeline that builds what is asked of it.
 
-A stage that is finished is found by its fingerprint and not run again, so that any job may be repeated after an
-interruption and goes on where it was. Ray and torch are imported where they are first needed: a run in which everything
-is finished already starts neither.
+Asking for an artifact builds it, and before it everything that it needs. A finished stage is found by its fingerprint
+and not run again, so that any job may be repeated after an interruption and continues where it was. Ray and torch are
+imported where they are first needed: a run in which everything is finished imports neither.
 """
 
-from functools import cache
+import logging
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from reasonembed.artifacts import Artifact, point_to
-from reasonembed.pipeline.evaluation_stages import EvaluationStages
+import pyarrow as pa
+
+from reasonembed import artifacts, storage
+from reasonembed.artifacts import Artifact, Identity
+from reasonembed.config import Config
+from reasonembed.config.section import read_settings, row_settings
+from reasonembed.corpora import read_corpus
+from reasonembed.pipeline.backend import Backend
+from reasonembed.pipeline.corpus_stages import CORPUS, ENCODE, QUESTIONS
+from reasonembed.pipeline.evaluation_stages import EVALUATE
+from reasonembed.pipeline.ranking_stages import RANK
+from reasonembed.pipeline.remixer_stages import ANNOTATE, ASSEMBLE, CLEAN, GENERATE, MINE, REWRITE
+from reasonembed.pipeline.stage import Build, Stage, Step
+from reasonembed.pipeline.training_stages import BATCHES, INDEX, TRAIN, TRAINING_DATA
+
+log = logging.getLogger(__name__)
+
+STAGES = (
+    CORPUS,  # documents of a source
+    QUESTIONS,  # questions and judgements of a benchmark
+    CLEAN,  # documents that belong to their task's subject (optional)
+    GENERATE,  # a query from each of a sample of documents
+    REWRITE,  # reasoning rewrites of the queries
+    ENCODE,  # documents as vectors
+    MINE,  # candidates for every query
+    ANNOTATE,  # a grade for every (query, candidate) pair
+    ASSEMBLE,  # training rows
+    TRAINING_DATA,  # training rows from elsewhere, instead
+    BATCHES,  # the passages of every training step
+    TRAIN,  # the trained embedder
+    INDEX,  # the search index that is served
+    RANK,  # a system's ranking of the documents for every question
+    EVALUATE,  # measures of a ranking
+)
+BY_NAME = {stage.name: stage for stage in STAGES}
 
 
-class Pipeline(EvaluationStages):
-    """All stages of one configuration: ReMixer, training, evaluation, and the index that is served."""
+class Pipeline:
+    """The stages of one configuration.
 
-    @cache  # noqa: B019
-    def index(self) -> Artifact:
-        """The FAISS index of the corpus by ``index.model``; ``<run.root>/index/latest`` names the newest."""
-        settings, seed = self.config.index, self.config.run.seed
-        corpus, model = self.corpus(), self.model(settings.model)
-        embeddings = self.encode(corpus, model)
+    Args:
+        config: of all stages.
+        backend: where the work runs.
+        announce: called with a line of text when a stage starts, ends, or was finished before.
+    """
 
-        def build(uri: str) -> dict[str, Any]:
-            from reasonembed.distributed.data.index_building import IndexJob, build_served_index
+    def __init__(self, config: Config, backend: Backend, announce: Callable[[str], None] = log.info) -> None:
+        self.config = config
+        self.backend = backend
+        self.announce = announce
+        self.artifacts: dict[str, Artifact] = {}
+        """Every artifact that was asked for, by stage (and system)."""
+        self._steps: dict[tuple[Any, ...], Step] = {}
+        self._built: dict[Step, Artifact] = {}
+        self._last_corpus: tuple[tuple[Any, ...], pa.Table] | None = None
 
-            return build_served_index(IndexJob(corpus, embeddings, settings, seed, uri, self.config.cluster.index))
+    def run(self, stage: Stage | str, *arguments: Any) -> Artifact:
+        """Returns the finished artifact of a stage, which is built if it does not exist."""
+        return self.build(self.step(BY_NAME[stage] if isinstance(stage, str) else stage, *arguments))
 
-        section: dict[str, Any] = {
-            "index": settings.model_dump(exclude={"model"}),
-            "encode": self.config.encode.model_dump(),
-            "model": model.place,
-            "seed": seed,
-        }
-        inputs = {"corpus": corpus, "embeddings": embeddings, "model": model.source}
-        index = self._stage("index", section, inputs, build)
-        point_to(self.config.run.root, index)
-        return index
+    def step(self, stage: Stage, *arguments: Any) -> Step:
+        """Returns a stage with its inputs and settings; builds nothing."""
+        arguments = arguments or stage.defaults(self.config)
+        if (stage, *arguments) not in self._steps:
+            parameters = dict(stage.parameters(self, *arguments))
+            recorded = parameters | dict(stage.details(self, *arguments))
+            rows = row_settings(self.config, stage.settings, stage.name, self.config.llm.engine)
+            self._steps[stage, *arguments] = Step(
+                stage,
+                arguments,
+                stage.inputs(self, *arguments),
+                row_settings=parameters | rows,
+                config=recorded | read_settings(self.config, stage.settings),
+                label=stage.label(self, *arguments) or stage.name,
+                key=stage.key(self, *arguments) or stage.name,
+            )
+        return self._steps[stage, *arguments]
+
+    def build(self, step: Step) -> Artifact:
+        """Returns the finished artifact of a step; its inputs are built first, in their order."""
+        if step not in self._built:
+            self._last_corpus = None
+            inputs = {
+                name: self.build(source) if isinstance(source, Step) else source for name, source in step.inputs.items()
+            }
+            self._built[step] = self._finish(step, inputs)
+        return self._built[step]
+
+    def read_corpus(self, source: str, tasks: tuple[str, ...] | None) -> pa.Table:
+        """Returns ``schemas.CORPUS`` of a source. The last one is cached until something is built, because the
+        questions of a benchmark are checked against its corpus, once for each split."""
+        if self._last_corpus is None or self._last_corpus[0] != (source, tasks):
+            self._last_corpus = (source, tasks), read_corpus(source, tasks)
+        return self._last_corpus[1]
+
+    def _finish(self, step: Step, inputs: Mapping[str, Artifact | str]) -> Artifact:
+        root = self.config.run.root
+        if not self.artifacts:
+            storage.check_writable(root)  # before the first stage spends anything
+        identity = Identity(
+            step.stage.name, step.stage.version, step.fingerprint, step.row_settings, step.config, inputs
+        )
+        started = time.time()
+        artifact = artifacts.load(identity.uri(root))
+        if artifact is not None:
+            status = "done before, nothing to do"
+        else:
+            self.announce(f"{step.label}: starting")
+            sources = {name: source for name, source in inputs.items() if isinstance(source, Artifact)}
+            artifact = artifacts.build_artifact(
+                root, identity, lambda uri: step.stage.build(Build(self, self.backend, step, sources, uri))
+            )
+            status = f"done in {time.time() - started:.1f} s"
+        self.announce(", ".join([f"{step.label}: {status}", *_summary(artifact.figures)]))
+        self.artifacts[step.key] = artifact
+        step.stage.publish(root, artifact)
+        return artifact
+
+
+def _summary(figures: Mapping[str, Any]) -> list[str]:
+    """Returns the figures of a stage that are shown when it ends."""
+    parts = []
+    if (rows := figures.get("rows")) is not None:
+        parts.append(f"{rows:,} rows")
+    if figures.get("cached"):
+        parts.append(f"{figures['cached']:,} of them encoded before")
+    if rejects := figures.get("rejects"):
+        reasons = "; ".join(f"{count:,} {reason}" for reason, count in list(rejects.items())[:3])
+        parts.append(f"{sum(rejects.values()):,} rejected ({reasons})")
+    if grades := figures.get("grades"):
+        parts.append("grades " + ", ".join(f"{grade}: {count:,}" for grade, count in grades.items()))
+    if figures.get("input_tokens"):
+        parts.append(f"{figures['input_tokens']:,} tokens in, {figures['output_tokens']:,} out")
+    if (rate := figures.get("prefix_cache_hit_rate")) is not None:
+        parts.append(f"prefix cache {rate:.0%}")
+    if hours := figures.get("gpu_hours"):
+        parts.append(f"{hours:g} GPU-hours")
+    return parts

@@ -1,88 +1,114 @@
-"""The stages from training rows to a trained model."""
+"""The stages ``training_data``, ``batches``, ``train`` and ``index``: from training rows to a model and its index."""
 
-from functools import cache
+from collections.abc import Mapping
 from typing import Any
 
 from reasonembed import storage
-from reasonembed.artifacts import Artifact, git_commit, versions
-from reasonembed.pipeline.corpus_stages import Model, named_model
-from reasonembed.pipeline.remixer_stages import RemixerStages
+from reasonembed.artifacts import git_commit, point_to, versions
+from reasonembed.pipeline.corpus_stages import Model, embeddings_of, named_model, own_corpus
+from reasonembed.pipeline.remixer_stages import ASSEMBLE
+from reasonembed.pipeline.stage import Build, Figures, Planner, Source, Stage, Step
+from reasonembed.redapter.model_card import Origin
+from reasonembed.remixer.interchange import published_fingerprint, read_published
 
-# What decides the stage `batches`, and what of training decides no weights.
-BATCHING = {"steps", "epochs", "batch_size", "group_size", "shapes", "positives", "negatives", "dev_queries"}
-LAYOUT = {
-    "base_model",
-    "data",
-    "dry_run",
-    "workers",
-    "min_workers",
-    "gradient_checkpointing",
-    "grad_cache",
-    "batch_tokens",
-}
+# ---- training_data: schemas.TRAINING of a folder in the published layout
 
 
-class TrainingStages(RemixerStages):
-    def training_data(self) -> Artifact:
-        """``schemas.TRAINING``: the rows of ``train.data`` where it is set, else ReMixer's."""
-        return self._imported(self.config.train.data) if self.config.train.data else self.assemble()
+def _build_training_data(build: Build) -> Figures:
+    (uri,) = build.step.arguments
+    table = read_published(uri)
+    storage.write_table(table, storage.join(build.uri, "part-00000.parquet"))
+    return {"rows": table.num_rows}
 
-    @cache  # noqa: B019
-    def _imported(self, place: str) -> Artifact:
-        from reasonembed.remixer.interchange import published_fingerprint, read_published
 
-        def build(uri: str) -> dict[str, Any]:
-            table = read_published(place)
-            storage.write_table(table, storage.join(uri, "part-00000.parquet"))
-            return {"rows": table.num_rows}
+TRAINING_DATA = Stage(
+    "training_data",
+    version=1,
+    inputs=lambda pipeline, uri: {"content": published_fingerprint(uri)},
+    build=_build_training_data,
+    parameters=lambda pipeline, uri: {"data": uri},
+    defaults=lambda config: (config.train.data or "",),
+    label=lambda pipeline, uri: f"training data {uri}",
+)
 
-        inputs = {"content": published_fingerprint(place)}
-        return self._stage("training_data", {"data": place}, inputs, build, label=f"training data {place}")
 
-    @cache  # noqa: B019
-    def batches(self) -> Artifact:
-        """``redapter.batches.BATCHES``: what every step of training sees."""
-        training, settings, run = self.training_data(), self.config.train, self.config.run
+def training_rows(pipeline: Planner) -> Step:
+    """Returns the step that makes ``schemas.TRAINING``: from ``train.data`` where it is set, else by ReMixer."""
+    return pipeline.step(TRAINING_DATA if pipeline.config.train.data else ASSEMBLE)
 
-        def build(uri: str) -> dict[str, Any]:
-            from reasonembed.distributed.data.training_batches import write_batches
 
-            return write_batches(training, settings, run.seed, run, uri)
+# ---- batches: redapter.batch_plan.BATCHES, the passages of every training step
 
-        section = settings.model_dump(include=BATCHING) | {"seed": run.seed}
-        return self._stage("batches", section, {"training": training}, build)
+BATCHES = Stage(
+    "batches",
+    version=2,
+    settings=("train", "run"),
+    inputs=lambda pipeline: {"training": training_rows(pipeline)},
+    build=lambda build: build.backend.draw_batches(build.inputs["training"], build.config, build.uri),
+)
 
-    @cache  # noqa: B019
-    def train(self) -> Artifact:
-        settings, encode, seed = self.config.train, self.config.encode, self.config.run.seed
-        training, batches, base = self.training_data(), self.batches(), self.base_model()
-        # How the work is laid out changes nothing in the result; with dropout the workers' number does.
-        layout = LAYOUT - ({"workers"} if settings.lora_dropout else set())
-        # So does, with dev queries, when they are looked at: the best checkpoint is what stays.
-        layout |= set() if settings.dev_queries else {"checkpoint_steps"}
-        section = settings.model_dump(exclude=BATCHING | layout)
-        place = self.config.cluster.train
-        section |= {"use_gpu": place.gpus > 0, "seed": seed, "instruct": encode.instruct, "pooling": encode.pooling}
 
-        def build(uri: str) -> dict[str, Any]:
-            from reasonembed.distributed.train.trainer import TrainJob, batches_of, run_training
-            from reasonembed.redapter.model_card import Origin
+# ---- train: the trained embedder
 
-            told = settings.model_dump() | {"seed": seed, "encode": encode.model_dump()}
-            origin = Origin(settings.base_model, training.uri, training.fingerprint, git_commit(), versions(), told)
-            return run_training(TrainJob(batches_of(batches), settings, encode, seed, origin, uri, place))
 
-        return self._stage("train", section, {"batches": batches, "base_model": base.source}, build)
+def _train_parameters(pipeline: Planner) -> Mapping[str, Any]:
+    """Returns settings that affect the weights only together with others."""
+    settings = pipeline.config.train
+    parameters: dict[str, Any] = {"use_gpu": pipeline.config.cluster.train.gpus > 0}
+    if settings.lora_dropout:
+        parameters["workers"] = settings.workers  # each rank draws a dropout mask of its own
+    if settings.dev_queries:
+        parameters["checkpoint_steps"] = settings.checkpoint_steps  # the best checkpoint is exported
+    return parameters
 
-    def model(self, name: str) -> Model:
-        """``base``, ``trained``, or a model from elsewhere."""
-        if name == "base":
-            return self.base_model()
-        if name == "trained":
-            return self.trained_model()
-        return named_model(name)
 
-    @cache  # noqa: B019
-    def trained_model(self) -> Model:
-        trained = self.train()
-        return Model("trained", storage.join(trained.uri, "model"), trained)
+def _build_model(build: Build) -> Figures:
+    config = build.config
+    training = build.inputs["batches"].input("training")
+    settings = config.train.model_dump() | {"seed": config.run.seed, "encode": config.encode.model_dump()}
+    base_model = config.train.base_model
+    origin = Origin(base_model, training.uri, training.fingerprint, git_commit(), versions(), settings)
+    return build.backend.train(build.inputs["batches"], origin, config, build.uri)
+
+
+TRAIN = Stage(
+    "train",
+    version=3,
+    settings=("train", "encode", "run"),
+    parameters=_train_parameters,
+    inputs=lambda pipeline: {
+        "batches": pipeline.step(BATCHES),
+        "base_model": named_model(pipeline, "base").source,
+    },
+    build=_build_model,
+)
+
+
+def model_of(pipeline: Planner, name: str) -> Model:
+    """Returns ``base``, ``trained``, or the model at a folder or hub id."""
+    if name != "trained":
+        return named_model(pipeline, name)
+    step = pipeline.step(TRAIN)
+    location = storage.join(storage.absolute(pipeline.config.run.root), TRAIN.name, step.fingerprint, "model")
+    return Model("trained", location, step)
+
+
+# ---- index: the search index of the corpus by index.model; <run.root>/index/latest names the newest
+
+
+def _index_inputs(pipeline: Planner) -> Mapping[str, Source]:
+    corpus, model = own_corpus(pipeline), model_of(pipeline, pipeline.config.index.model)
+    return {"corpus": corpus, "embeddings": embeddings_of(pipeline, corpus, model), "model": model.source}
+
+
+INDEX = Stage(
+    "index",
+    version=4,
+    settings=("index", "encode", "run"),
+    details=lambda pipeline: {"model": model_of(pipeline, pipeline.config.index.model).location},
+    inputs=_index_inputs,
+    build=lambda build: build.backend.build_index(
+        build.inputs["corpus"], build.inputs["embeddings"], build.config, build.uri
+    ),
+    publish=point_to,
+)
