@@ -1,9 +1,7 @@
-"""An OpenAI-compatible server behind Ray Data's HTTP processor.
+"""Asynchronous client of an OpenAI-compatible chat server: rate limit, retries, and errors as answers.
 
-Ray's processor hands over one request after the other and would wait for each answer before it sends the next; it also
-gives up the whole job over one request that stays unanswered. This session, which it is given in place of its own,
-sends a request as soon as it gets it, keeps to a rate, waits and sends again after 429, 5xx or a lost connection, and
-turns whatever comes of it into an answer: a row that fails is one reject.
+A request is sent again after 408, 409, 425, 429, 5xx or a lost connection, with growing waits or after the time that
+the server asks for. Whatever comes of it is an ``Answer``, so that a failed request costs one row and not the job.
 """
 
 import asyncio
@@ -11,7 +9,6 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -28,8 +25,18 @@ TRANSIENT = {408, 409, 425, 429}
 ERROR_CHARS = 200
 
 
-def chat_body(model: str, sampling: Sampling, temperature: float, schema: str | None, likeliest: int) -> dict[str, Any]:
-    """The body of ``/v1/chat/completions``, but for the messages and the seed."""
+def chat_body(
+    model: str, sampling: Sampling, temperature: float, schema: str | None, top_logprobs: int
+) -> dict[str, Any]:
+    """Returns the body of ``/v1/chat/completions`` without messages and seed.
+
+    Args:
+        model: its name at the server.
+        sampling: of the stage.
+        temperature: of this attempt.
+        schema: JSON schema of the answer; None for unconstrained decoding.
+        top_logprobs: alternatives per token whose log-probabilities are requested; 0 for none.
+    """
     body: dict[str, Any] = {
         "model": model,
         "temperature": temperature,
@@ -43,58 +50,36 @@ def chat_body(model: str, sampling: Sampling, temperature: float, schema: str | 
             "type": "json_schema",
             "json_schema": {"name": "answer", "strict": True, "schema": json.loads(schema)},
         }
-    if likeliest:
-        body |= {"logprobs": True, "top_logprobs": likeliest}
+    if top_logprobs:
+        body |= {"logprobs": True, "top_logprobs": top_logprobs}
     return body
 
 
-class OpenAiSession:
-    """Looks enough like ``aiohttp.ClientSession`` for Ray's processor.
+class OpenAiClient:
+    """One connection pool to a server, for use within one event loop.
 
     Args:
+        url: of ``/v1/chat/completions``.
         api_key_env: environment variable of this process that holds the key.
-        attempts: times that a request is sent at most.
-        timeout_seconds: of one sending.
-        requests_per_second: of this process; no limit when None.
-        chat_template_kwargs: for servers that take them (vLLM does).
+        attempts: how often a request is sent at most.
+        timeout_seconds: of one attempt.
+        requests_per_second: limit of this client; None for no limit.
     """
 
-    _next_slot = 0.0  # of the whole process: an actor works on several batches at a time
-
     def __init__(
-        self,
-        api_key_env: str,
-        attempts: int,
-        timeout_seconds: float,
-        requests_per_second: float | None,
-        chat_template_kwargs: Mapping[str, Any],
+        self, url: str, api_key_env: str, attempts: int, timeout_seconds: float, requests_per_second: float | None
     ) -> None:
+        self._url = url
         self._key = os.environ.get(api_key_env)
         self._attempts = attempts
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
-        self._pause = 1 / requests_per_second if requests_per_second else 0.0
-        self._template = {"chat_template_kwargs": dict(chat_template_kwargs)} if chat_template_kwargs else {}
+        self._interval = 1 / requests_per_second if requests_per_second else 0.0
+        self._next_slot = 0.0
         self._session: aiohttp.ClientSession | None = None
-        stamina.instrumentation.set_on_retry_hooks([])  # the hooks log arguments
+        stamina.instrumentation.set_on_retry_hooks([])  # the hooks would log the arguments, prompts and key included
 
-    async def __aenter__(self) -> "OpenAiSession":
-        headers = {"Content-Type": "application/json"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        connector = aiohttp.TCPConnector(limit=0)
-        self._session = aiohttp.ClientSession(headers=headers, timeout=self._timeout, connector=connector)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._session is not None
-        await self._session.close()
-
-    def post(self, url: str, headers: Mapping[str, str], data: str) -> "asyncio.Task[Reply]":
-        """Start to send at once; ``data`` holds the request's body as text under ``body``."""
-        body = json.loads(json.loads(data)["body"]) | self._template
-        return asyncio.ensure_future(self._answer(url, body))
-
-    async def _answer(self, url: str, body: Mapping[str, Any]) -> "Reply":
+    async def complete(self, body: Mapping[str, Any]) -> Answer:
+        """Sends a chat request until it succeeds, fails for good, or has been tried ``attempts`` times."""
         try:
             async for attempt in stamina.retry_context(
                 on=_wait_before_retry,
@@ -104,59 +89,53 @@ class OpenAiSession:
                 wait_max=LONGEST_WAIT_SECONDS,
             ):
                 with attempt:
-                    return Reply(await self._send(url, body))
-        except _Refused as error:
-            return Reply(Answer(error=str(error), lasting=not error.transient))
+                    return await self._send(body)
+        except _ErrorStatus as error:
+            return Answer(error=str(error), permanent=not error.transient)
         except (TimeoutError, aiohttp.ClientError) as error:
-            return Reply(Answer(error=f"server: {type(error).__name__}"))
+            return Answer(error=f"server: {type(error).__name__}")
         raise AssertionError("the loop above returns or raises")
 
-    async def _send(self, url: str, body: Mapping[str, Any]) -> Answer:
+    async def close(self) -> None:
+        """Closes the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _send(self, body: Mapping[str, Any]) -> Answer:
         await self._wait_for_slot()
-        assert self._session is not None
-        async with self._session.post(url, json=body) as response:
+        async with self._open_session().post(self._url, json=body) as response:
             text = await response.text(errors="replace")
             if response.status != 200:
-                raise _Refused(response.status, text, response.headers.get("Retry-After"))
+                raise _ErrorStatus(response.status, text, response.headers.get("Retry-After"))
         return read_completion(text)
 
+    def _open_session(self) -> aiohttp.ClientSession:
+        # Not in the constructor, which runs outside the event loop.
+        if self._session is None:
+            headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+            connector = aiohttp.TCPConnector(limit=0)
+            self._session = aiohttp.ClientSession(headers=headers, timeout=self._timeout, connector=connector)
+        return self._session
+
     async def _wait_for_slot(self) -> None:
-        if self._pause:
+        if self._interval:
             now = time.monotonic()
-            slot = max(now, OpenAiSession._next_slot)
-            OpenAiSession._next_slot = slot + self._pause
+            slot = max(now, self._next_slot)
+            self._next_slot = slot + self._interval
             await asyncio.sleep(slot - now)
 
 
-class Reply:
-    """What Ray's processor takes for a response: always a success, whose content says how it went."""
-
-    status = 200
-
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
-
-    async def __aenter__(self) -> "Reply":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        return None
-
-    async def json(self) -> dict[str, str]:
-        return {"answer": json.dumps(asdict(self._answer))}
-
-
-class _Refused(Exception):
+class _ErrorStatus(Exception):
     def __init__(self, status: int, text: str, retry_after: str | None) -> None:
         self.transient = status in TRANSIENT or status >= 500
         self.retry_after = retry_after
-        detail = "" if self.transient else f": {_message(text)[:ERROR_CHARS]}"
+        detail = "" if self.transient else f": {_error_message(text)[:ERROR_CHARS]}"
         super().__init__(f"server: HTTP {status}{detail}")
 
 
 def _wait_before_retry(error: Exception) -> bool | float:
-    """Whether to send again; a number is the seconds that the server asks to wait."""
-    if isinstance(error, _Refused):
+    """Returns whether to send again, or the seconds to wait before, where the server names them."""
+    if isinstance(error, _ErrorStatus):
         if error.transient and error.retry_after:
             return min(_seconds(error.retry_after), LONGEST_WAIT_SECONDS)
         return error.transient
@@ -174,7 +153,7 @@ def _seconds(retry_after: str) -> float:
         return FIRST_WAIT_SECONDS
 
 
-def _message(text: str) -> str:
+def _error_message(text: str) -> str:
     try:
         content = json.loads(text)
         error = content.get("error", content)
@@ -184,7 +163,7 @@ def _message(text: str) -> str:
 
 
 def read_completion(text: str) -> Answer:
-    """A response of ``/v1/chat/completions`` as an answer."""
+    """Returns the answer in a response of ``/v1/chat/completions``."""
     try:
         content = json.loads(text)
         choice = content["choices"][0]

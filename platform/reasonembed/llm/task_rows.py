@@ -1,4 +1,4 @@
-"""Between tables and engines: rows to requests, answers to rows. The same for every engine."""
+"""Conversion between an LLM stage's tables and an engine's requests and answers, the same for every engine."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -6,50 +6,74 @@ from typing import Any
 
 import pyarrow as pa
 
+from reasonembed.llm.parsing import parse
+from reasonembed.llm.prompt import PromptRenderer
 from reasonembed.llm.protocol import Answer, LlmTask, Parsed, Request
-from reasonembed.llm.replies import parse
 
-# What the scratch files of a language model's stage hold beside its rows.
-ACCOUNT = [
+USAGE_COLUMNS = [
     pa.field("input_tokens", pa.int32()),
     pa.field("output_tokens", pa.int32()),
     pa.field("retriable", pa.bool_()),
-    pa.field("engine_seconds", pa.float32()),  # of an engine in the worker's own process
+    pa.field("engine_seconds", pa.float32()),  # only from engines in the worker's own process
 ]
+"""Columns that the intermediate files of an LLM stage have beside the stage's own."""
+
+NO_REQUEST = "no request can be made of the row"
 
 
 def scratch_schema(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([*schema, *ACCOUNT])
+    """Returns the schema of a stage's intermediate files."""
+    return pa.schema([*schema, *USAGE_COLUMNS])
 
 
 class TaskRows:
-    """A task as it travels to the workers: made there, once in every process, when the first row comes.
+    """A task as it is sent to workers; each process builds it once, at its first row.
 
     Args:
-        make_task: loads what the task needs.
-        engine: the name that the rows carry.
+        make_task: builds the task; called in the worker.
+        engine: the name that rows carry as their writer.
+        special_tokens: returns those of the model's tokenizer; called in the worker. None where they are not known.
     """
 
-    def __init__(self, make_task: Callable[[], LlmTask], engine: str) -> None:
+    def __init__(
+        self,
+        make_task: Callable[[], LlmTask],
+        engine: str,
+        special_tokens: Callable[[], Sequence[str]] | None = None,
+    ) -> None:
         self._make_task = make_task
+        self._special_tokens = special_tokens
         self.engine = engine
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "task"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("task", "_renderer")}
 
     @cached_property
     def task(self) -> LlmTask:
+        """The task of this process."""
         return self._make_task()
 
+    @cached_property
+    def _renderer(self) -> PromptRenderer:
+        return PromptRenderer(self.task.prompt, self._special_tokens() if self._special_tokens else None)
+
+    def row_id(self, row: Mapping[str, Any]) -> str:
+        """Returns the row's value of the task's id column."""
+        return str(row[self.task.id_column])
+
     def request(self, row: Mapping[str, Any]) -> Request | Answer:
-        """The request; for a row that cannot be asked about, the answer that says why."""
+        """Returns the row's request, or the answer that says why there is none."""
         try:
             return self.task.request(row)
         except (KeyError, ValueError) as error:
-            return Answer(error=f"row cannot be asked about: {error}", lasting=True)
+            return Answer(error=f"{NO_REQUEST}: {error}", permanent=True)
+
+    def messages(self, request: Request) -> list[dict[str, str]]:
+        """Returns the chat messages of a request."""
+        return self._renderer.messages(request.fields)
 
     def result(self, row: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
-        """The row of ``scratch_schema``."""
+        """Returns the row of ``scratch_schema`` for an answer."""
         parsed: Parsed = parse(answer, self.task.reply)
         return self.task.result(row, parsed, self.engine) | {
             "reject_reason": parsed.reject_reason,
@@ -60,22 +84,7 @@ class TaskRows:
             "engine_seconds": answer.seconds,
         }
 
-
-def table_of(results: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    return pa.Table.from_pylist(list(results), schema=scratch_schema(schema))
-
-
-class Closing:
-    """The last step before the rows are written: their schema, and a word to the meter."""
-
-    def __init__(self, schema: pa.Schema, counter: Any) -> None:
-        self._schema = scratch_schema(schema)
-        self._counter = counter
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        table = batch.select(self._schema.names).cast(self._schema)
-        if self._counter is not None and table.num_rows:
-            rejected = table.num_rows - table["reject_reason"].null_count
-            tokens = [sum(filter(None, table[name].to_pylist())) for name in ("input_tokens", "output_tokens")]
-            self._counter.add.remote(table.num_rows, rejected, *tokens)
-        return table
+    def table(self, rows: Sequence[Mapping[str, Any]], answers: Sequence[Answer]) -> pa.Table:
+        """Returns the rows of ``scratch_schema`` for a batch and its answers."""
+        results = [self.result(row, answer) for row, answer in zip(rows, answers, strict=True)]
+        return pa.Table.from_pylist(results, schema=scratch_schema(self.task.schema))

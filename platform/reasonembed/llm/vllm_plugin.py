@@ -1,7 +1,8 @@
-"""Loaded by vLLM in each of its processes (entry point ``vllm.general_plugins``).
+"""Plugin that vLLM loads in each of its processes (entry point ``vllm.general_plugins``).
 
-vLLM computes in a child process. When the worker that started it is killed outright, that child lives on with its whole
-model in memory, nobody tells it to stop, and the next run finds the GPU full. So it watches its parent.
+vLLM computes in a child process. If the worker that started it is killed (SIGKILL), the child process stays alive with
+the whole model in memory, and the GPU is full for the next run. Therefore the child process ends itself when its parent
+is gone.
 """
 
 import multiprocessing
@@ -10,18 +11,19 @@ import signal
 import threading
 import time
 
-LOOK_EVERY_SECONDS = 0.5
+POLL_SECONDS = 0.5
 
 
 def end_with_parent() -> None:
-    """In a child process: start a thread that ends the process when its parent is gone. Elsewhere: nothing."""
+    """Starts a thread that ends this process when its parent is gone; does nothing if this is no child process."""
     if multiprocessing.parent_process() is None:
         return
-    # Not the parent that multiprocessing knows: with its fork server that is not the process to watch.
-    threading.Thread(target=_watch, args=(os.getppid(),), name="end-with-parent", daemon=True).start()
+    # multiprocessing's parent process may be a fork server; the parent of the operating system is watched instead.
+    threading.Thread(target=_kill_without_parent, args=(os.getppid(),), name="end-with-parent", daemon=True).start()
 
 
-def _watch(parent: int) -> None:
+def _kill_without_parent(parent: int) -> None:
+    """Waits until the process has another parent, and kills it then."""
     while os.getppid() == parent:
-        time.sleep(LOOK_EVERY_SECONDS)
+        time.sleep(POLL_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)

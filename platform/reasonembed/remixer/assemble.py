@@ -1,4 +1,4 @@
-"""Stage 4: training rows. Grades decide what is a positive and stay beside the text, with the scores."""
+"""Stage 4: training rows. Grades decide which passages are positives; rows contain grades and scores."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -20,19 +20,26 @@ def assemble_query(
     collection: "Collection",
     config: Assemble,
 ) -> dict[str, Any]:
-    """One row of ``schemas.TRAINING`` from all graded pairs of a query.
+    """Returns one row of ``schemas.TRAINING`` from all graded pairs of a query.
 
-    Equal texts count once, with their best grade. Passages stand best score first. Without a rewrite the query stands
-    in for it, so that its reasoning intensity is 1. A query without a positive or without a negative is rejected.
+    Equal texts count once, with their best grade. Passages are ordered by grade and score, best first. A query without
+    a positive or without a negative is rejected.
+
+    Args:
+        pairs: the rows of ``schemas.ANNOTATIONS`` of the query that have a grade.
+        query: its row of ``schemas.QUERIES``.
+        reasoning_query: its rewrite; without one the query itself is used, so that its reasoning intensity is 1.
+        collection: the documents of its task.
+        config: of the stage.
     """
     sides: dict[str, list[tuple[float, int, str]]] = {"pos": [], "neg": []}
-    seen: set[str] = set()
+    texts: set[str] = set()
     rows = pairs.select(["doc_id", "grade", "score"]).to_pylist()
     for pair in sorted(rows, key=lambda r: (-r["grade"], -r["score"], r["doc_id"])):
         text = collection.texts[collection.position(pair["doc_id"])]
-        if (key := normalised_text(text)) in seen:
+        if (key := normalised_text(text)) in texts:
             continue
-        seen.add(key)
+        texts.add(key)
         side = "pos" if pair["grade"] >= config.positive_grade else "neg"
         sides[side].append((pair["score"], pair["grade"], text))
     row: dict[str, Any] = {
@@ -53,6 +60,6 @@ def assemble_query(
 
 
 def usable_rows(training: pa.Table) -> pa.Table:
-    """The rows to train on, in an order that does not depend on the run that wrote them."""
+    """Returns the accepted rows, ordered by task and query id, whatever run wrote them."""
     accepted = training.filter(pc.is_null(training["reject_reason"]))
     return accepted.sort_by([("task", "ascending"), ("query_id", "ascending")])

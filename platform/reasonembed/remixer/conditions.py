@@ -1,4 +1,4 @@
-"""The two sampled conditions of a generated query, and their weights (METHOD: ReMixer, stage 1)."""
+"""The two sampled conditions of a generated query, and their weights (docs/method.md: ReMixer)."""
 
 import random
 
@@ -18,7 +18,7 @@ EDUCATION_WORDS = {
 
 
 def sample_conditions(query_id: str, seed: int) -> tuple[str, str]:
-    """Length band (in words) and education of a query; the same for the same query and seed, whatever else is made."""
+    """Returns the length band (in words) and the education of a query; they depend only on its id and the seed."""
     rng = random.Random(f"{seed}/conditions/{query_id}")
     return (
         rng.choices(LENGTH_BANDS, LENGTH_WEIGHTS)[0],

@@ -1,8 +1,8 @@
-"""Training rows to and from other tools: the published JSONL, and a ``datasets`` folder for Sentence Transformers.
+"""Exchange of training rows with other tools: the published JSONL, and ``datasets`` for Sentence Transformers.
 
-The published layout (METHOD: ReMixer) is one JSONL file a task, each line with ``prompt``, ``query``,
-``reasoning_query``, ``pos`` and ``neg``, and ``train_group_size`` and ``batch_size``. What a row of ours has beyond
-that (ids, grades, scores) goes along under its own names, which readers of the layout pass over.
+The published layout (docs/method.md: ReMixer) is one JSONL file per task; each line has ``prompt``, ``query``,
+``reasoning_query``, ``pos``, ``neg``, ``train_group_size`` and ``batch_size``. Our files have more fields (ids, grades,
+scores), which other readers of the layout ignore.
 """
 
 import json
@@ -21,39 +21,54 @@ from reasonembed.errors import UserError
 from reasonembed.ids import digest
 from reasonembed.remixer.assemble import usable_rows
 
-PUBLISHED = ("prompt", "query", "reasoning_query", "pos", "neg", "train_group_size", "batch_size")
-OURS = ("query_id", "pos_score", "neg_score", "pos_grade", "neg_grade")
+PUBLISHED_FIELDS = ("prompt", "query", "reasoning_query", "pos", "neg", "train_group_size", "batch_size")
+ADDITIONAL_FIELDS = ("query_id", "pos_score", "neg_score", "pos_grade", "neg_grade")
 DEFAULT_SHAPE = (16, 8)
+"""(Group size, batch size) of a row without them."""
 ORIGIN = "origin.json"
 
 
 def write_published(training: pa.Table, uri: str) -> list[str]:
-    """Write ``<task>.jsonl`` below ``uri``; returns the names."""
-    lines: dict[str, list[str]] = {}
+    """Writes a ``<task>.jsonl`` for each task.
+
+    Args:
+        training: ``schemas.TRAINING``.
+        uri: of the folder to write.
+
+    Returns:
+        The names of the files.
+    """
+    lines_by_task: dict[str, list[str]] = {}
     for row in training.to_pylist():
-        line = {name: row[name] for name in (*PUBLISHED, *OURS)}
-        lines.setdefault(row["task"], []).append(json.dumps(line, ensure_ascii=False))
-    for task, of_task in lines.items():
-        storage.write_bytes(storage.join(uri, f"{task}.jsonl"), ("\n".join(of_task) + "\n").encode())
-    return [f"{task}.jsonl" for task in lines]
+        line = {name: row[name] for name in (*PUBLISHED_FIELDS, *ADDITIONAL_FIELDS)}
+        lines_by_task.setdefault(row["task"], []).append(json.dumps(line, ensure_ascii=False))
+    for task, lines in lines_by_task.items():
+        storage.write_bytes(storage.join(uri, f"{task}.jsonl"), ("\n".join(lines) + "\n").encode())
+    return [f"{task}.jsonl" for task in lines_by_task]
 
 
 def read_published(uri: str) -> pa.Table:
-    """``schemas.TRAINING`` out of a folder of JSONL files; the file's name is the task.
+    """Returns the rows of a folder of JSONL files; the name of a file is the task of its rows.
 
-    Without grades a positive has grade 5 and score 1, a negative grade 1 and score 0.
+    A positive without grade and score gets grade 5 and score 1, such a negative grade 1 and score 0.
+
+    Args:
+        uri: of the folder.
+
+    Returns:
+        ``schemas.TRAINING``.
 
     Raises:
-        UserError: no file is there, or a line is not a row of the layout.
+        UserError: the folder has no such file, or a line is not a row of the layout.
     """
-    rows = [_row(number, task, line, where) for number, (task, line, where) in enumerate(_lines(uri))]
+    rows = [_row(number, task, line, position) for number, (task, line, position) in enumerate(_lines(uri))]
     if not rows:
-        raise UserError(f"train.data {uri}: no training row in its .jsonl files")
+        raise UserError(f"train.data {uri}: no training row in the .jsonl files of this folder")
     return pa.Table.from_pylist(rows, schema=schemas.TRAINING)
 
 
 def published_fingerprint(uri: str) -> str:
-    """Stands for the content of the folder."""
+    """Returns a hash of the folder's ``.jsonl`` files."""
     entries = [storage.describe_file(uri, name) for name in _files(uri)]
     return digest(*(part for entry in entries for part in (entry.path, entry.sha256)))
 
@@ -61,39 +76,40 @@ def published_fingerprint(uri: str) -> str:
 def _files(uri: str) -> list[str]:
     names = [name for name in storage.list_files(uri) if name.endswith(".jsonl")]
     if not names:
-        raise UserError(f"train.data {uri}: no .jsonl file there")
+        raise UserError(f"train.data {uri}: no .jsonl file in this folder")
     return names
 
 
 def _lines(uri: str) -> Iterator[tuple[str, Any, str]]:
+    """Yields the task, the parsed JSON and the position (for messages) of every line."""
     for name in _files(uri):
         for number, line in enumerate(storage.read_bytes(storage.join(uri, name)).splitlines(), start=1):
             if line.strip():
-                where = f"{storage.join(uri, name)}, line {number}"
+                position = f"{storage.join(uri, name)}, line {number}"
                 try:
-                    yield PurePosixPath(name).stem, json.loads(line), where
+                    yield PurePosixPath(name).stem, json.loads(line), position
                 except ValueError as error:
-                    raise UserError(f"{where}: not JSON ({error})") from None
+                    raise UserError(f"{position}: not JSON ({error})") from None
 
 
-def _row(number: int, task: str, line: Any, where: str) -> dict[str, Any]:
+def _row(number: int, task: str, line: Any, position: str) -> dict[str, Any]:
     if not isinstance(line, dict):
-        raise UserError(f"{where}: a JSON object is expected, not a {type(line).__name__}")
+        raise UserError(f"{position}: a JSON object is expected, not a {type(line).__name__}")
     texts = {name: line.get(name) for name in ("prompt", "query", "reasoning_query")}
     texts["reasoning_query"] = texts["reasoning_query"] or texts["query"]
     for name, text in texts.items():
         if not isinstance(text, str) or (name != "prompt" and not text.strip()):
-            raise UserError(f"{where}: field {name!r} must be text")
+            raise UserError(f"{position}: field {name!r} must be text")
     passages = {name: line.get(name) for name in ("pos", "neg")}
-    for name, side in passages.items():
-        if not isinstance(side, list) or not side or not all(isinstance(text, str) for text in side):
-            raise UserError(f"{where}: field {name!r} must be a list of one text or more")
+    for name, entries in passages.items():
+        if not isinstance(entries, list) or not entries or not all(isinstance(text, str) for text in entries):
+            raise UserError(f"{position}: field {name!r} must be a list of at least one text")
     row = {**texts, **passages, "task": task, "query_id": line.get("query_id") or digest("row", task, str(number))}
     for side, grade, score in (("pos", 5, 1.0), ("neg", 1, 0.0)):
         for kind, default in (("grade", grade), ("score", score)):
             values = line.get(f"{side}_{kind}") or [default] * len(line[side])
             if len(values) != len(line[side]):
-                raise UserError(f"{where}: {side}_{kind} must be as long as {side}")
+                raise UserError(f"{position}: {side}_{kind} must be as long as {side}")
             row[f"{side}_{kind}"] = values
     row["train_group_size"] = line.get("train_group_size") or DEFAULT_SHAPE[0]
     row["batch_size"] = line.get("batch_size") or DEFAULT_SHAPE[1]
@@ -101,15 +117,18 @@ def _row(number: int, task: str, line: Any, where: str) -> dict[str, Any]:
 
 
 def write_datasets(training: pa.Table, folder: Path, negatives: int, instruct: bool) -> int:
-    """Save (anchor, positive, negative_1, ..., negative_n) as a ``datasets`` folder; returns the rows.
+    """Writes a ``datasets`` folder with the columns anchor, positive, negative_1, ..., negative_n.
 
-    A row gives its best positive and, of its negatives, evenly spaced ones; they repeat only to fill.
+    Each row gets its best positive and evenly spaced negatives, which are repeated if there are too few.
 
     Args:
         training: ``schemas.TRAINING``, accepted rows only.
         folder: to write.
-        negatives: per row.
-        instruct: the anchor carries the row's instruction, for a model that is asked so.
+        negatives: number of negatives per row.
+        instruct: whether the anchor contains the row's instruction, as ``encode.instruct``.
+
+    Returns:
+        The number of rows.
     """
     import datasets
 
@@ -118,23 +137,28 @@ def write_datasets(training: pa.Table, folder: Path, negatives: int, instruct: b
     for row in training.to_pylist():
         columns["anchor"].append(query_text(row["query"], row["prompt"], instruct))
         columns["positive"].append(row["pos"][0])
-        found = row["neg"]
+        texts = row["neg"]
         for number in range(negatives):
-            at = number * len(found) // negatives if len(found) >= negatives else number % len(found)
-            columns[f"negative_{number + 1}"].append(found[at])
+            index = number * len(texts) // negatives if len(texts) >= negatives else number % len(texts)
+            columns[f"negative_{number + 1}"].append(texts[index])
     data = datasets.Dataset.from_dict(columns)
     data.save_to_disk(str(folder))
     return int(data.num_rows)
 
 
 def export_training(training: Artifact, settings: Export, instruct: bool) -> tuple[str, dict[str, Any]]:
-    """Write the accepted training rows for other tools, and beside them, last, what they were made of.
+    """Writes the accepted training rows for other tools, and then a file that names the artifact they come from.
+
+    Args:
+        training: artifact of the training rows.
+        settings: the section ``export``.
+        instruct: ``encode.instruct``.
 
     Returns:
         URI of the export, and figures.
 
     Raises:
-        UserError: there is something at ``export.to`` already.
+        UserError: ``export.to`` is not empty.
     """
     uri = storage.absolute(settings.to)
     if storage.list_files(uri):

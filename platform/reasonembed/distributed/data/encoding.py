@@ -1,7 +1,11 @@
-"""Texts to vectors over a pool of encoders, none of them twice: what any finished encoding under the same root has of
-this model, with these settings, is taken from there."""
+"""The stage ``encode`` on Ray Data: texts to vectors on a pool of encoders.
 
-from collections.abc import Callable, Sequence
+No text is encoded twice by one model with the same settings: vectors of any finished encoding under the same root are
+reused.
+"""
+
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,65 +14,81 @@ import pyarrow.compute as pc
 
 from reasonembed import ids, schemas, storage
 from reasonembed.artifacts import SCRATCH, Artifact
-from reasonembed.config import Resources, Run
-from reasonembed.distributed.data.row_stage import RowStage, compact_rows, rows_noted, worker_pool, write_rows
+from reasonembed.config import Encode, Resources, Run
+from reasonembed.distributed.data.row_stage import RowStage, checkpointed_rows, compact_rows, write_rows
 from reasonembed.distributed.data.worker_cache import Worker
+from reasonembed.distributed.data.worker_pool import worker_pool
 from reasonembed.embedder.prompts import document_text
 
 TEXTS = pa.schema([("text_id", pa.string()), ("text", pa.string())])
-KEYS = pa.schema([schemas.EMBEDDINGS.field("text_id")])
+TEXT_IDS = pa.schema([schemas.EMBEDDINGS.field("text_id")])
 
 
 def encode_corpus(
-    corpus: pa.Table,
-    make_worker: Callable[[], Worker],
+    corpus: Artifact,
+    model: str,
+    settings: Encode,
     earlier: Sequence[Artifact],
     run: Run,
-    place: Resources,
+    resources: Resources,
     uri: str,
 ) -> dict[str, Any]:
-    """``schemas.CORPUS`` to ``schemas.EMBEDDINGS`` below ``uri``, the longest texts first.
+    """Writes ``schemas.EMBEDDINGS`` of ``schemas.CORPUS`` below ``uri``, the longest texts first.
 
     Args:
         corpus: the documents.
-        make_worker: ``TEXTS`` to embeddings.
+        model: folder or hub id.
+        settings: of encoding.
         earlier: finished encodings with the same model and settings.
-        run: sizes of the pool and of a block.
-        place: of a worker.
-        uri: of the artefact.
+        run: number of workers and block size.
+        resources: of one worker.
+        uri: of the artifact.
 
     Returns:
-        Figures: ``rows`` (distinct texts), of which ``encoded`` by this run, ``resumed`` from one that was interrupted,
-        and ``cached`` from earlier encodings.
+        Figures: ``rows`` (distinct texts), of which ``encoded`` by this run, ``resumed`` from an interrupted one, and
+        ``cached`` from earlier encodings.
     """
-    texts = distinct_texts(corpus)
-    wanted = storage.join(uri, SCRATCH, "texts.parquet")
-    storage.write_table(texts, wanted)
-    known = [file for artifact in earlier for file in artifact.parquet()]
-    there = storage.read_table(known, KEYS)["text_id"].unique()
-    missing = texts.filter(pc.invert(pc.is_in(texts["text_id"], value_set=there)))
-    stage = RowStage(
-        "encode",
-        worker_pool(make_worker, schemas.EMBEDDINGS, run.actors, place),
-        schemas.EMBEDDINGS,
-        "text_id",
-        run.rows_per_block,
-        place=place,
-    )
+    texts = distinct_texts(corpus.table(schemas.CORPUS))
+    all_texts = storage.join(uri, SCRATCH, "texts.parquet")
+    storage.write_table(texts, all_texts)
+    earlier_files = [file for artifact in earlier for file in artifact.parquet()]
+    encoded_ids = storage.read_table(earlier_files, TEXT_IDS)["text_id"].unique()
+    missing = texts.filter(pc.invert(pc.is_in(texts["text_id"], value_set=encoded_ids)))
+    stage = RowStage("encode", schemas.EMBEDDINGS, "text_id", run.rows_per_block, resources=resources)
     written: list[str] = []
-    resumed = rows_noted(uri)
+    resumed = checkpointed_rows(uri)
     if missing.num_rows:
         path = storage.join(uri, SCRATCH, "missing.parquet")
         storage.write_table(missing, path)
-        written = write_rows(stage, [path], uri)
-    compact_rows(stage, [*known, *written], [wanted], uri)
+        make_worker = partial(encoding_worker, model, settings, resources.device)
+        pool = worker_pool(make_worker, schemas.EMBEDDINGS, run.actors, resources)
+        written = write_rows(stage, pool, [path], uri)
+    compact_rows(stage, [*earlier_files, *written], [all_texts], uri)
     cached = texts.num_rows - missing.num_rows
     return {"rows": texts.num_rows, "encoded": missing.num_rows - resumed, "resumed": resumed, "cached": cached}
 
 
 def distinct_texts(corpus: pa.Table) -> pa.Table:
-    """``TEXTS`` of the corpus, each once, longest first, so that the texts of a block are of like length."""
+    """Returns ``TEXTS`` of a corpus, each once, longest first, so that the texts of a block have similar lengths."""
     titles, bodies = corpus["title"].to_pylist(), corpus["text"].to_pylist()
     texts = list(dict.fromkeys(document_text(title, body) for title, body in zip(titles, bodies, strict=True)))
     table = pa.table([[ids.text_id(text) for text in texts], texts], schema=TEXTS)
     return table.take(np.argsort([-len(text) for text in texts], kind="stable"))
+
+
+def encoding_worker(model: str, settings: Encode, device: str) -> Worker:
+    """Returns a worker from ``TEXTS`` to ``schemas.EMBEDDINGS``."""
+    from reasonembed.embedder.model import Embedder
+
+    embedder = Embedder.load(model, settings, device)
+
+    def encode(rows: pa.Table) -> pa.Table:
+        vectors = embedder.encode(
+            rows["text"].to_pylist(), settings.max_tokens, settings.batch_tokens, embedder.prompt("document")
+        )
+        flat = pa.array(vectors.reshape(-1), pa.float32())
+        offsets = pa.array(np.arange(len(vectors) + 1, dtype=np.int32) * vectors.shape[1])
+        embedding = pa.ListArray.from_arrays(offsets, flat)
+        return pa.table([rows["text_id"], embedding], schema=schemas.EMBEDDINGS)
+
+    return encode

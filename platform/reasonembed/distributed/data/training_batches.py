@@ -1,4 +1,4 @@
-"""The stage ``batches``: training rows laid down in the order of the steps, and how a worker reads them."""
+"""The stage ``batches``: training rows in the order of the training steps, and how a training worker reads them."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache, partial
@@ -15,116 +15,137 @@ from reasonembed.compaction import compact
 from reasonembed.config import Run, Train
 from reasonembed.config.resources import POOL
 from reasonembed.distributed.cluster import run_remote
-from reasonembed.distributed.data.row_stage import RowStage, worker_pool, write_rows
+from reasonembed.distributed.data.row_stage import RowStage, write_rows
 from reasonembed.distributed.data.worker_cache import Worker
+from reasonembed.distributed.data.worker_pool import worker_pool
 from reasonembed.redapter.batch_plan import (
     BATCHES,
     STEPS,
     Example,
-    Step,
-    draw,
-    examples_of,
-    hold_out,
+    TrainingStep,
+    held_out_ids,
     plan_steps,
     row_id,
-    shares,
+    rows_per_rank,
+    sample_batch_row,
+    to_examples,
 )
 from reasonembed.remixer.assemble import usable_rows
 
-PARTS, STEPS_FILE, DEV_FILE = "part-", "steps.parquet", "dev.parquet"
+PART_PREFIX, STEPS_FILE, HELD_OUT_FILE = "part-", "steps.parquet", "dev.parquet"
 PLAN = pa.schema([("row_id", pa.string()), ("query_id", pa.string()), ("step", pa.int32()), ("position", pa.int32())])
-STEPS_PER_READ, READS_AT_A_TIME = 4, 2
+STEPS_PER_READ, CONCURRENT_READS = 4, 2
 
 
 def write_batches(training: Artifact, settings: Train, seed: int, run: Run, uri: str) -> dict[str, Any]:
-    """Make the artefact: rows of ``BATCHES`` in order, the steps, and the dev rows.
+    """Writes the artifact of the stage: rows of ``BATCHES`` in order, the steps, and the held-out rows.
 
-    A query's passages are drawn here, so that training reads what it uses and nothing else.
+    A query's passages are sampled here, so that training reads nothing that it does not use.
+
+    Args:
+        training: artifact with rows of ``schemas.TRAINING``.
+        settings: of training.
+        seed: of the sampling.
+        run: number of actors and size of blocks.
+        uri: of the artifact.
+
+    Returns:
+        The figures of the stage: rows and steps.
 
     Raises:
-        UserError: no task has enough rows for a batch, or all are held out.
+        UserError: no task has enough rows for a batch, or all rows are held out.
     """
     files = training.parquet()
     plan = storage.join(uri, SCRATCH, "plan.parquet")
     steps = run_remote(_write_plan, files, settings, seed, uri, plan)
-    pool = worker_pool(partial(draw_worker, plan, uri, settings, seed), BATCHES, run.actors)
-    stage = RowStage("batches", pool, BATCHES, "query_id", run.rows_per_block)
-    scratch = write_rows(stage, files, uri)
+    pool = worker_pool(partial(sampling_worker, plan, uri, settings, seed), BATCHES, run.actors)
+    stage = RowStage("batches", BATCHES, "query_id", run.rows_per_block)
+    scratch = write_rows(stage, pool, files, uri)
     for name in storage.list_files(uri):
-        if name.startswith(PARTS):
+        if name.startswith(PART_PREFIX):
             storage.delete_file(storage.join(uri, name))
     run_remote(compact, scratch, [plan], "row_id", BATCHES, uri, row_group_rows=settings.batch_size)
     return {"rows": sum(len(step.query_ids) for step in steps), "steps": len(steps)}
 
 
-def _write_plan(files: Sequence[str], settings: Train, seed: int, uri: str, plan: str) -> list[Step]:
+def _write_plan(files: Sequence[str], settings: Train, seed: int, uri: str, plan: str) -> list[TrainingStep]:
+    """Writes the plan, the steps and the held-out rows, and returns the steps."""
     names = ("task", "query_id", "reject_reason")
     keys = usable_rows(storage.read_table(files, pa.schema([schemas.TRAINING.field(name) for name in names])))
     rows = list(zip(keys["task"].to_pylist(), keys["query_id"].to_pylist(), strict=True))
-    dev = hold_out(rows, settings.dev_queries, seed)
-    steps = plan_steps([row for row in rows if row[1] not in dev], settings, seed)
-    planned = [
+    held_out = held_out_ids(rows, settings.dev_queries, seed)
+    steps = plan_steps([row for row in rows if row[1] not in held_out], settings, seed)
+    plan_rows = [
         {"row_id": row_id(number, position), "query_id": query_id, "step": number, "position": position}
         for number, step in enumerate(steps)
         for position, query_id in enumerate(step.query_ids)
     ]
-    storage.write_table(pa.Table.from_pylist(planned, schema=PLAN), plan)
+    storage.write_table(pa.Table.from_pylist(plan_rows, schema=PLAN), plan)
     storage.write_table(
         pa.Table.from_pylist([vars(step) for step in steps], schema=STEPS), storage.join(uri, STEPS_FILE)
     )
-    held = [_rows_of(file, dev) for file in files] if dev else []
-    table = pa.concat_tables(held) if held else schemas.TRAINING.empty_table()
-    storage.write_table(usable_rows(table), storage.join(uri, DEV_FILE))
+    tables = [_rows_with_ids(file, held_out) for file in files] if held_out else []
+    table = pa.concat_tables(tables) if tables else schemas.TRAINING.empty_table()
+    storage.write_table(usable_rows(table), storage.join(uri, HELD_OUT_FILE))
     return steps
 
 
-def _rows_of(file: str, query_ids: set[str]) -> pa.Table:
+def _rows_with_ids(file: str, query_ids: set[str]) -> pa.Table:
     table = storage.read_table([file], schemas.TRAINING)
     return table.filter(pc.is_in(table["query_id"], value_set=pa.array(sorted(query_ids), pa.string())))
 
 
-def draw_worker(plan: str, uri: str, settings: Train, seed: int) -> Worker:
-    """A row of training becomes one of ``BATCHES`` for every step that its query has a place in."""
-    places: dict[str, list[tuple[int, int]]] = {}
-    for row in storage.read_table([plan], PLAN).to_pylist():
-        places.setdefault(row["query_id"], []).append((row["step"], row["position"]))
-    groups = storage.read_table([storage.join(uri, STEPS_FILE)], STEPS)["group_size"].to_pylist()
+def sampling_worker(plan: str, uri: str, settings: Train, seed: int) -> Worker:
+    """Returns a worker that turns a training row into a row of ``BATCHES`` for every step that contains its query.
 
-    def work(rows: pa.Table) -> pa.Table:
-        drawn = [
-            draw(row, step, position, groups[step], settings, seed)
+    Args:
+        plan: URI of the plan.
+        uri: of the artifact, which contains the steps.
+        settings: of training.
+        seed: of the sampling.
+    """
+    positions: dict[str, list[tuple[int, int]]] = {}
+    for row in storage.read_table([plan], PLAN).to_pylist():
+        positions.setdefault(row["query_id"], []).append((row["step"], row["position"]))
+    group_sizes = storage.read_table([storage.join(uri, STEPS_FILE)], STEPS)["group_size"].to_pylist()
+
+    def sample(rows: pa.Table) -> pa.Table:
+        batch_rows = [
+            sample_batch_row(row, step, position, group_sizes[step], settings, seed)
             for row in rows.to_pylist()
             if row["reject_reason"] is None
-            for step, position in places.get(row["query_id"], [])
+            for step, position in positions.get(row["query_id"], [])
         ]
-        return pa.Table.from_pylist(drawn, schema=BATCHES)
+        return pa.Table.from_pylist(batch_rows, schema=BATCHES)
 
-    return work
+    return sample
 
 
 class StreamedBatches:
-    """An artefact of ``write_batches`` as the training loop reads it: Ray Data fetches ahead, in order, from any step.
+    """A ``BatchSource`` that reads an artifact of ``write_batches``; Ray Data prefetches the rows in order.
 
     Args:
-        files: of the rows, in order.
+        files: URIs of the rows, in order.
         steps: URI of the steps.
-        dev: URI of the dev rows.
+        held_out: URI of the held-out rows.
     """
 
-    def __init__(self, files: Sequence[str], steps: str, dev: str) -> None:
-        self._files, self._steps, self._dev = tuple(files), steps, dev
+    def __init__(self, files: Sequence[str], steps: str, held_out: str) -> None:
+        self._files, self._steps, self._held_out = tuple(files), steps, held_out
 
     @cached_property
-    def steps(self) -> list[Step]:
-        return [Step(**row) for row in storage.read_table([self._steps], STEPS).to_pylist()]
+    def steps(self) -> list[TrainingStep]:
+        """All steps of the training, in order."""
+        return [TrainingStep(**row) for row in storage.read_table([self._steps], STEPS).to_pylist()]
 
     @cached_property
-    def dev(self) -> pa.Table:
-        return storage.read_table([self._dev], schemas.TRAINING)
+    def held_out(self) -> pa.Table:
+        """The held-out rows, of ``schemas.TRAINING``."""
+        return storage.read_table([self._held_out], schemas.TRAINING)
 
     def examples(self, start: int) -> Iterator[list[Example]]:
-        """This rank's examples of every step from ``start`` on."""
-        # Here and not above: those who only read or draw rows need no torch, which takes seconds to import.
+        """Yields this rank's examples of every step from ``start`` on."""
+        # Not imported at the top: processes that only read or sample rows need no torch, which takes seconds to import.
         from reasonembed.redapter.gather import rank, world_size
 
         numbers = list(range(start, len(self.steps)))
@@ -133,47 +154,47 @@ class StreamedBatches:
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
-        here = ray.get_runtime_context().get_node_labels().get(POOL)
-        context.execution_options.label_selector = {POOL: here} if here else None
+        pool = ray.get_runtime_context().get_node_labels().get(POOL)
+        context.execution_options.label_selector = {POOL: pool} if pool else None
         blocks = [pa.table({"step": numbers[i : i + STEPS_PER_READ]}) for i in range(0, len(numbers), STEPS_PER_READ)]
         rows = ray.data.from_blocks(blocks).map_batches(
             partial(_read_steps, self._files, rank(), world_size()),
             batch_size=None,
             batch_format="pyarrow",
-            # The workers may hold every CPU there is; reads that waited for one would wait for ever.
+            # The training workers may occupy all CPUs; reads that needed one would then wait forever.
             num_cpus=0,
-            compute=ray.data.TaskPoolStrategy(size=READS_AT_A_TIME),
+            compute=ray.data.TaskPoolStrategy(size=CONCURRENT_READS),
         )
         pieces: list[pa.Table] = []
         for table in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2):
-            # A step's rows may have come in two blocks.
-            for piece in _by_step(table):
+            # The rows of a step may be spread over two blocks.
+            for piece in _split_by_step(table):
                 if pieces and pieces[0]["step"][0] != piece["step"][0]:
-                    yield examples_of(pa.concat_tables(pieces))
+                    yield to_examples(pa.concat_tables(pieces))
                     pieces = []
                 pieces.append(piece)
-        yield examples_of(pa.concat_tables(pieces))
+        yield to_examples(pa.concat_tables(pieces))
 
 
-def _read_steps(files: tuple[str, ...], place: int, ranks: int, numbers: pa.Table) -> pa.Table:
-    """One rank's rows of some steps."""
+def _read_steps(files: tuple[str, ...], rank: int, ranks: int, numbers: pa.Table) -> pa.Table:
+    """Returns one rank's rows of some steps."""
     steps = numbers["step"].to_pylist()
-    wanted = (pc.field("step") >= min(steps)) & (pc.field("step") <= max(steps))
-    found = []
-    for rows in _by_step(_opened(files).to_table(filter=wanted).cast(BATCHES)):
-        counts = shares(rows.num_rows, ranks)
-        found.append(rows.slice(sum(counts[:place]), counts[place]))
-    return pa.concat_tables(found)
+    in_steps = (pc.field("step") >= min(steps)) & (pc.field("step") <= max(steps))
+    tables = []
+    for rows in _split_by_step(_open_dataset(files).to_table(filter=in_steps).cast(BATCHES)):
+        counts = rows_per_rank(rows.num_rows, ranks)
+        tables.append(rows.slice(sum(counts[:rank]), counts[rank]))
+    return pa.concat_tables(tables)
 
 
 @lru_cache(maxsize=2)
-def _opened(files: tuple[str, ...]) -> pyarrow.dataset.Dataset:
-    places = [storage.open_filesystem(file) for file in files]
-    return pyarrow.dataset.dataset([path for _, path in places], filesystem=places[0][0], format="parquet")
+def _open_dataset(files: tuple[str, ...]) -> pyarrow.dataset.Dataset:
+    locations = [storage.open_filesystem(file) for file in files]
+    return pyarrow.dataset.dataset([path for _, path in locations], filesystem=locations[0][0], format="parquet")
 
 
-def _by_step(table: pa.Table) -> Iterator[pa.Table]:
-    """The rows of each step; they are in order."""
+def _split_by_step(table: pa.Table) -> Iterator[pa.Table]:
+    """Yields the rows of each step of a table that is ordered by step."""
     numbers = table["step"].to_pylist()
     start = 0
     for end in range(1, len(numbers) + 1):

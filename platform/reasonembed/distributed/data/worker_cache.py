@@ -1,8 +1,8 @@
-"""Workers of the stages on CPUs, in processes that outlive a stage.
+"""Cache of workers in Ray's worker processes, for small stages on CPUs.
 
-Ray keeps idle processes for the tasks to come, and there torch and transformers are imported already: in an actor,
-which has a process of its own, that takes longer than a small stage's work. But nobody tells such a process that a
-stage is over, so a worker and what it has in memory are let go when they have had nothing to do for a while.
+Ray keeps idle processes for later tasks, and those have imported torch and transformers already; a new actor would
+spend more time on these imports than a small stage on its work. A process does not learn that a stage has ended, so a
+worker is dropped, with what it has in memory, after it has been idle for a while.
 """
 
 import threading
@@ -15,8 +15,8 @@ IDLE_SECONDS = 30.0
 Worker = Callable[[pa.Table], pa.Table]
 
 
-class _Kept:
-    """The worker of the stage that this process was last asked to work for."""
+class _WorkerCache:
+    """The worker of the stage that this process served last."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -24,7 +24,7 @@ class _Kept:
         self._worker: Worker | None = None
         self._timer: threading.Timer | None = None
 
-    def work(self, key: str, make_worker: Callable[[], Worker], batch: pa.Table) -> pa.Table:
+    def run(self, key: str, make_worker: Callable[[], Worker], batch: pa.Table) -> pa.Table:
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
@@ -34,25 +34,30 @@ class _Kept:
             try:
                 return self._worker(batch)
             finally:
-                self._timer = threading.Timer(IDLE_SECONDS, self._let_go)
+                self._timer = threading.Timer(IDLE_SECONDS, self._drop)
                 self._timer.daemon = True
                 self._timer.start()
 
-    def _let_go(self) -> None:
+    def _drop(self) -> None:
         with self._lock:
             if self._timer is threading.current_thread():
                 self._worker = None
 
 
-_kept = _Kept()
+_cache = _WorkerCache()
 
 
 class CachedWorker:
-    """A function for tasks: in each process the worker is made once and used for all the blocks of a stage."""
+    """A function for Ray tasks: each process builds the worker once and uses it for all its blocks of a stage.
+
+    Args:
+        make_worker: builds the worker.
+    """
 
     def __init__(self, make_worker: Callable[[], Worker]) -> None:
         self._key, self._make_worker = uuid.uuid4().hex, make_worker
-        self.__name__ = "warm"  # Ray Data asks for it, as functions have one
+        self.__name__ = "cached_worker"  # Ray Data reads the name of a function
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        return _kept.work(self._key, self._make_worker, batch)
+        """Returns the worker's rows for a batch."""
+        return _cache.run(self._key, self._make_worker, batch)

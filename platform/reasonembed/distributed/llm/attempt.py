@@ -1,95 +1,87 @@
-"""What an engine's transform is made from: one stage's way of asking, for one attempt."""
+"""One attempt of an LLM stage: everything that an engine's adapter needs to build its Ray Data transform."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 from ray.data import TaskPoolStrategy
 
 from reasonembed.artifacts import Artifact
 from reasonembed.config import Llm, Resources, Run, Sampling
+from reasonembed.llm.engines import EngineSpec, engine_of
+from reasonembed.llm.parsing import json_schema
 from reasonembed.llm.protocol import LocalEngine
-from reasonembed.llm.replies import json_schema
 from reasonembed.llm.task_rows import TaskRows
 
-# A fraction of a CPU for what waits on an engine or hardly works: on a small machine the engines need the rest.
 LIGHT = {"num_cpus": 0.1}
-LIKELIEST = 5  # log-probabilities asked for per token: one for every grade
+"""Resources of steps that mostly wait for an engine: on a small machine the engines need the CPUs."""
+TOP_LOGPROBS = 5
+"""Log-probabilities per token: one for each grade."""
 RETRY_TEMPERATURE = 0.5
+"""Least temperature of a repeated attempt; a greedy answer would be the same again."""
 
 
 @dataclass(frozen=True)
-class Asking:
-    """One stage's way of asking, for one attempt.
+class Attempt:
+    """One pass of an LLM stage over its rows.
 
     Args:
         rows: the stage's task.
-        llm: the engine.
-        sampling: of the stage.
-        run: pool sizes, block size and seed.
-        place: of an engine; of tensor parallel ones, of each of their GPUs.
-        attempt: 0, then one more for every time that invalid answers are asked for again.
-        grades: the answer ends with a grade whose probabilities are wanted.
-        make_engine: of an engine that lives in the worker's process.
-        reads: what such an engine has in memory.
-        counter: of the meter.
+        llm: settings of the engine.
+        sampling: settings of the stage.
+        run: number of workers, block size and seed.
+        resources: of one engine; of each GPU's worker where engines are tensor parallel.
+        number: 0 for the first attempt; later ones repeat rows with invalid answers.
+        grades: the answers end with a grade whose log-probabilities are wanted.
+        make_engine: builds an engine that lives in the worker's process; called there.
+        reads: artifacts that such an engine loads into memory.
+        usage: handle of the actor that counts rows and tokens.
     """
 
     rows: TaskRows
     llm: Llm
     sampling: Sampling
     run: Run
-    place: Resources
-    attempt: int = 0
+    resources: Resources
+    number: int = 0
     grades: bool = False
     make_engine: Callable[[], LocalEngine] | None = None
     reads: Sequence[Artifact] = ()
-    counter: Any = None
+    usage: Any = None
+
+    @cached_property
+    def engine(self) -> EngineSpec:
+        """The engine's specification."""
+        return engine_of(self.llm)
 
     @property
     def model(self) -> str:
-        return self.sampling.model or self.llm.model or ""
+        """Folder, hub id or server-side name of the model."""
+        return self.engine.model(self.llm, self.sampling)
 
     @property
-    def gpus(self) -> int:
-        """Of one engine."""
-        return self.llm.tensor_parallel if self.llm.engine == "vllm" and self.place.gpus else 0
+    def workers(self) -> int:
+        """Workers that ask at a time, at most."""
+        return self.engine.workers(self.llm, self.run)
 
     @property
-    def after(self) -> dict[str, Any]:
-        """How the steps behind the engines run: as many at a time as there are engines. For a fraction of a CPU alone
-        Ray would start a process for every block that waits, hundreds of them on a large machine."""
-        engines = self.llm.actors[1] if self.llm.engine == "vllm" else self.run.actors
-        return {**LIGHT, "compute": TaskPoolStrategy(size=engines)}
+    def block_rows(self) -> int:
+        """Rows of a block, which is also a batch of an engine."""
+        return self.engine.block_rows(self.llm, self.run)
 
     @property
-    def batch_rows(self) -> int:
-        """So many that an actor's concurrent batches are half of ``run.rows_per_block``; the other half is for what the
-        engine has finished and nobody has written yet."""
-        if self.llm.engine == "extractive":
-            return self.run.rows_per_block
-        return max(1, self.run.rows_per_block // (2 * self.llm.concurrent_batches))
+    def light_tasks(self) -> dict[str, Any]:
+        """Options of steps behind the engines: as many tasks as there are engines. Given only a fraction of a CPU, Ray
+        would start a process for every waiting block, hundreds of them on a large machine."""
+        return {**LIGHT, "compute": TaskPoolStrategy(size=self.workers)}
 
     @property
     def temperature(self) -> float:
-        least = RETRY_TEMPERATURE if self.attempt else 0.0
-        return max(self.sampling.temperature, least)
+        """Temperature of this attempt."""
+        return max(self.sampling.temperature, RETRY_TEMPERATURE if self.number else 0.0)
 
     @property
-    def schema(self) -> str:
-        return json_schema(self.rows.task.reply, self.sampling.max_text_chars)
-
-
-def engine_name(llm: Llm, sampling: Sampling) -> str:
-    """What rows carry as their writer; of a folder only its name, so that rows do not depend on the machine."""
-    if llm.engine == "extractive":
-        return "extractive"
-    parts = [_short_name(sampling.model or llm.model or "")]
-    if sampling.lora:
-        parts.append(_short_name(sampling.lora))
-    return "+".join(parts)
-
-
-def _short_name(model: str) -> str:
-    return Path(model).name if model.startswith(("/", ".", "~")) else model
+    def reply_schema(self) -> str | None:
+        """JSON schema for constrained decoding; None where decoding is not constrained."""
+        return json_schema(self.rows.task.reply, self.sampling.max_text_chars) if self.llm.constrained else None

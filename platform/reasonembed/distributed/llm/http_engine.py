@@ -1,79 +1,110 @@
-"""``llm.engine: http``: an OpenAI-compatible server behind Ray Data's HTTP processor."""
+"""``llm.engine: http``: asynchronous actors of Ray Data that ask an OpenAI-compatible server."""
 
-import json
+import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
+import ray
 import requests
 
 from reasonembed.config import Llm
-from reasonembed.distributed.data.row_stage import Transform
-from reasonembed.distributed.llm.attempt import LIGHT, LIKELIEST, Asking
-from reasonembed.distributed.llm.ray_llm_adapter import ERROR, engine_error, finished, is_too_long, prepared, processed
+from reasonembed.distributed.data.worker_pool import Transform
+from reasonembed.distributed.llm.attempt import LIGHT, TOP_LOGPROBS, Attempt
+from reasonembed.distributed.llm.engine_errors import answer_for_error, exceeds_context
+from reasonembed.distributed.llm.usage import report_usage
 from reasonembed.errors import UserError
 from reasonembed.ids import digest
-from reasonembed.llm.openai_client import OpenAiSession, chat_body
+from reasonembed.llm.openai_client import OpenAiClient, chat_body
 from reasonembed.llm.protocol import Answer
+from reasonembed.llm.task_rows import TaskRows
 
 
-def http_transform(asking: Asking) -> Transform:
-    from ray.data.llm import HttpRequestProcessorConfig, build_processor
+class HttpWorker:
+    """Sends the requests of a batch at once and waits for all answers; several batches are under way at a time.
 
-    llm = asking.llm
+    Args:
+        rows: the stage's task.
+        make_client: builds the client of the server.
+        body: what all requests of the attempt have in common.
+        seed: makes the seed of a row's request, of its id.
+        usage: handle of the actor that counts rows and tokens.
+    """
+
+    def __init__(
+        self,
+        rows: TaskRows,
+        make_client: Callable[[], OpenAiClient],
+        body: Mapping[str, Any],
+        seed: Callable[[str], int],
+        usage: Any,
+    ) -> None:
+        self._rows, self._body, self._seed, self._usage = rows, body, seed, usage
+        self._client = make_client()
+
+    async def __call__(self, batch: pa.Table) -> pa.Table:
+        """Returns the rows of the intermediate files."""
+        rows = batch.to_pylist()
+        answers = await asyncio.gather(*(self._answer(row) for row in rows))
+        return report_usage(self._rows.table(rows, answers), self._usage)
+
+    async def _answer(self, row: Mapping[str, Any]) -> Answer:
+        request = self._rows.request(row)
+        if isinstance(request, Answer):
+            return request
+        messages = self._rows.messages(request)
+        answer = await self._client.complete(
+            {**self._body, "messages": messages, "seed": self._seed(self._rows.row_id(row))}
+        )
+        return answer_for_error(answer.error) if answer.error and exceeds_context(answer.error) else answer
+
+
+def http_transform(attempt: Attempt) -> Transform:
+    """Returns the transform of an attempt: ``run.actors`` actors with ``llm.concurrent_batches`` batches each."""
+    llm = attempt.llm
     body = chat_body(
-        asking.model,
-        asking.sampling,
-        temperature=asking.temperature,
-        schema=asking.schema if llm.constrained else None,
-        likeliest=LIKELIEST if asking.grades else 0,
+        attempt.model,
+        attempt.sampling,
+        temperature=attempt.temperature,
+        schema=attempt.reply_schema,
+        top_logprobs=TOP_LOGPROBS if attempt.grades else 0,
     )
-
-    def prepare(prompt: list[dict[str, str]], row_id: str) -> dict[str, Any]:
-        # One seed for all rows would draw the same for all of them.
-        seed = int(digest(str(asking.run.seed), str(asking.attempt), row_id, length=7), 16)
-        whole = body | {"messages": prompt, "seed": seed}
-        # As text: a table would change what is nested in it.
-        return {"payload": {"body": json.dumps(whole, ensure_ascii=False)}}
-
-    session = partial(
-        OpenAiSession,
+    if llm.chat_template_kwargs:
+        body["chat_template_kwargs"] = dict(llm.chat_template_kwargs)  # vLLM's servers know it
+    make_client = partial(
+        OpenAiClient,
+        f"{_base_url(llm)}/v1/chat/completions",
         api_key_env=llm.api_key_env,
         attempts=llm.http_retries + 1,
         timeout_seconds=llm.timeout_seconds,
-        requests_per_second=llm.requests_per_second / asking.run.actors if llm.requests_per_second else None,
-        chat_template_kwargs=dict(llm.chat_template_kwargs),
+        requests_per_second=llm.requests_per_second / attempt.workers if llm.requests_per_second else None,
     )
-    config = HttpRequestProcessorConfig(
-        url=f"{(llm.url or '').rstrip('/')}/v1/chat/completions",
-        batch_size=asking.batch_rows,
-        session_factory=session,
-        http_request_stage={"concurrency": (asking.run.actors, asking.run.actors), **LIGHT},
+    compute = ray.data.ActorPoolStrategy(size=attempt.workers, max_concurrent_calls_per_actor=llm.concurrent_batches)
+    seed = partial(_row_seed, attempt.run.seed, attempt.number)
+    return lambda rows: rows.map_batches(
+        HttpWorker,
+        fn_constructor_args=(attempt.rows, make_client, body, seed, attempt.usage),
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=compute,
+        **LIGHT,
     )
-    processor = build_processor(
-        config,
-        preprocess=partial(prepared, asking.rows, prepare),
-        preprocess_map_kwargs=LIGHT,
-        postprocess_map_kwargs=asking.after,
-    )
-    return processed(asking, processor, partial(finished, asking.rows, _http_answer))
 
 
-def _http_answer(data: Mapping[str, Any]) -> Answer:
-    if error := data.get(ERROR):
-        return engine_error(str(error))
-    answer = Answer(**json.loads(data["http_response"]["answer"]))
-    return engine_error(answer.error) if answer.error and is_too_long(answer.error) else answer
+def _row_seed(seed: int, attempt: int, row_id: str) -> int:
+    """Returns a seed of its own for each row: with a common seed all rows would share their random draws."""
+    return int(digest(str(seed), str(attempt), row_id, length=7), 16)
 
 
 def check_server(llm: Llm) -> None:
-    """Ask the server for its models before anything else is done.
+    """Requests the server's list of models, before any work starts.
 
     Raises:
-        UserError: nobody answers, or the key is refused.
+        UserError: the server does not answer, or refuses the key.
     """
-    url = f"{(llm.url or '').rstrip('/')}/v1/models"
+    url = f"{_base_url(llm)}/v1/models"
     key = os.environ.get(llm.api_key_env)
     try:
         response = requests.get(url, headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=10)
@@ -81,3 +112,7 @@ def check_server(llm: Llm) -> None:
         raise UserError(f"llm.url {llm.url}: no answer from {url} ({type(error).__name__})") from None
     if response.status_code in (401, 403):
         raise UserError(f"llm.url {llm.url}: the key in {llm.api_key_env} is refused (HTTP {response.status_code})")
+
+
+def _base_url(llm: Llm) -> str:
+    return (llm.url or "").rstrip("/")

@@ -1,158 +1,158 @@
-"""A stage that asks a language model one question a row: attempts, rejects, accounting."""
+"""An LLM stage on Ray: attempts, rejected rows, usage."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from reasonembed import storage
-from reasonembed.artifacts import SCRATCH, Artifact
-from reasonembed.config import Config, Sampling
+from reasonembed.artifacts import SCRATCH
+from reasonembed.config import Config
 from reasonembed.distributed.cluster import run_remote, start_ray
-from reasonembed.distributed.data.row_stage import RowStage, compact_rows, row_figures, write_rows
-from reasonembed.distributed.llm.attempt import Asking
-from reasonembed.distributed.llm.engines import transform_of
-from reasonembed.distributed.llm.http_engine import check_server
-from reasonembed.distributed.llm.usage import Meter, metered
-from reasonembed.distributed.llm.vllm_engine import check_build
-from reasonembed.llm.protocol import LocalEngine
-from reasonembed.llm.task_rows import ACCOUNT, TaskRows
+from reasonembed.distributed.data.row_stage import (
+    RowStage,
+    compact_rows,
+    is_finished,
+    row_figures,
+    scratch_files,
+    write_rows,
+)
+from reasonembed.distributed.llm.adapters import ADAPTERS
+from reasonembed.distributed.llm.attempt import Attempt
+from reasonembed.distributed.llm.usage import StageUsage, tracked_usage
+from reasonembed.embedder.model_source import resolve
+from reasonembed.llm.engines import engine_of
+from reasonembed.llm.job import LlmJob
+from reasonembed.llm.neutralisation import special_tokens_of
+from reasonembed.llm.task_rows import USAGE_COLUMNS, TaskRows
 
-KEY_OF_REASON = pa.schema([pa.field("reject_reason", pa.string()), pa.field("retriable", pa.bool_())])
-
-
-@dataclass(frozen=True)
-class LlmStage:
-    """
-    Args:
-        name: of the stage.
-        rows: its task, as it travels to the workers.
-        sampling: its own.
-        grades: its answers end with a grade whose probabilities are wanted.
-        make_engine: of an engine that lives in the worker's process; called there.
-        reads: what such an engine has in memory.
-        finish: a last look at the rows, in order.
-    """
-
-    name: str
-    rows: TaskRows
-    sampling: Sampling
-    grades: bool = False
-    make_engine: Callable[[], LocalEngine] | None = None
-    reads: Sequence[Artifact] = ()
-    finish: Callable[[pa.Table], pa.Table] = lambda table: table
+REJECT_COLUMNS = pa.schema([pa.field("reject_reason", pa.string()), pa.field("retriable", pa.bool_())])
 
 
-def run_llm_stage(stage: LlmStage, config: Config, inputs: Sequence[str], uri: str) -> dict[str, Any]:
-    """Ask about every row of the input files, ask again where the answer was invalid, and write the rows below ``uri``.
+def run_llm_job(job: LlmJob, config: Config, inputs: Sequence[str], uri: str) -> dict[str, Any]:
+    """Asks the engine about every row of the input files, repeats invalid answers, and writes the rows below ``uri``.
 
     Returns:
-        Figures for the artefact's record.
+        Figures for the artifact's record.
 
     Raises:
         JobFailed: more rows than ``run.max_reject_fraction`` allows were rejected.
-        UserError: the server cannot be reached.
+        UserError: the engine cannot work.
     """
     start_ray()
-    if config.llm.engine == "http":
-        check_server(config.llm)
-    if config.llm.engine == "vllm":
-        check_build(config.cluster.llm)
-    asking = Asking(
-        stage.rows,
+    adapter = ADAPTERS[config.llm.engine]
+    adapter.check(config)
+    attempt = _first_attempt(job, config)
+    task = attempt.rows.task
+    stage = RowStage(
+        job.name,
+        task.schema,
+        task.id_column,
+        attempt.block_rows,
+        resources=attempt.engine.resources(config.cluster),
+    )
+    scratch: list[str] = []
+    usages: list[StageUsage] = []
+    rows = list(inputs)
+    for number in range(attempt.engine.attempts(config.llm)):
+        if number:
+            repeated = storage.join(uri, SCRATCH, f"again-{number}.parquet")
+            if not run_remote(collect_retriable, inputs, scratch, task.id_column, repeated):
+                break
+            rows = [repeated]
+        files, usage = _run_attempt(stage, replace(attempt, number=number), rows, uri)
+        scratch += files
+        usages += [usage] if usage else []
+    compact_rows(stage, scratch, inputs, uri, job.finish)
+    return row_figures(job.name, uri, config.run, task.schema) | _usage_figures(usages, scratch)
+
+
+def _first_attempt(job: LlmJob, config: Config) -> Attempt:
+    engine = engine_of(config.llm)
+    model = resolve(engine.model(config.llm, job.sampling)) if engine.loads_weights else ""
+    # Of a model on the hub the tokenizer is not here yet; the known special tokens of all families are used instead.
+    special_tokens = partial(special_tokens_of, model) if Path(model).is_dir() and model else None
+    rows = TaskRows(job.make_task, engine.label(config.llm, job.sampling), special_tokens)
+    return Attempt(
+        rows,
         config.llm,
-        stage.sampling,
+        job.sampling,
         config.run,
         config.cluster.llm,
-        grades=stage.grades,
-        make_engine=stage.make_engine,
-        reads=stage.reads,
+        grades=job.grades,
+        make_engine=job.make_engine,
+        reads=job.reads,
     )
-    task = stage.rows.task
-    place = config.cluster.llm if config.llm.engine == "vllm" else None
-    row_stage = RowStage(stage.name, _no_transform, task.schema, task.id_column, asking.batch_rows, place=place)
-    scratch: list[str] = []
-    meters: list[Meter] = []
-    questions = list(inputs)
-    attempts = 1 if config.llm.engine == "extractive" else 1 + config.llm.retries
-    for attempt in range(attempts):
-        if attempt:
-            again = storage.join(uri, SCRATCH, f"again-{attempt}.parquet")
-            if not run_remote(collect_retriable, inputs, scratch, task.id_column, again):
-                break
-            questions = [again]
-        rows, meter = _attempt(row_stage, replace(asking, attempt=attempt), questions, uri)
-        scratch += rows
-        meters += [meter] if meter else []
-    compact_rows(row_stage, scratch, inputs, uri, stage.finish)
-    return row_figures(stage.name, uri, config.run, task.schema) | _account(meters, scratch)
 
 
-def _attempt(stage: RowStage, asking: Asking, inputs: Sequence[str], uri: str) -> tuple[list[str], Meter | None]:
-    """One pass over the questions; what an earlier, interrupted pass wrote is not asked again."""
-    if storage.exists(storage.join(uri, SCRATCH, f"done-{asking.attempt}")):
-        return write_rows(stage, inputs, uri, asking.attempt), None
-    done = sum(storage.each_of(storage.row_count, _scratch_files(uri, asking.attempt)))
-    total = sum(storage.each_of(storage.row_count, inputs)) - done
-    llm = asking.llm
-    gpus = llm.actors[1] * asking.gpus
-    name = stage.name if not asking.attempt else f"{stage.name}, attempt {asking.attempt + 1}"
-    with metered(name, total, gpus, scrape=llm.engine == "vllm") as meter:
-        transform = transform_of(replace(asking, counter=meter.counter))
-        return write_rows(replace(stage, transform=transform), inputs, uri, asking.attempt), meter
-
-
-def _no_transform(rows: Any) -> Any:
-    raise AssertionError("every attempt brings its own transform")
+def _run_attempt(
+    stage: RowStage, attempt: Attempt, inputs: Sequence[str], uri: str
+) -> tuple[list[str], StageUsage | None]:
+    """Runs one pass over the rows; rows that an earlier, interrupted pass has written are skipped."""
+    if is_finished(uri, attempt.number):
+        return scratch_files(uri, attempt.number), None
+    written = sum(storage.map_concurrently(storage.row_count, scratch_files(uri, attempt.number)))
+    total = sum(storage.map_concurrently(storage.row_count, inputs)) - written
+    gpus = attempt.workers * attempt.engine.gpus(attempt.llm, attempt.resources)
+    name = stage.name if not attempt.number else f"{stage.name}, attempt {attempt.number + 1}"
+    with tracked_usage(name, total, gpus, attempt.engine.has_metrics) as usage:
+        transform = ADAPTERS[attempt.engine.name].transform(replace(attempt, usage=usage.actor))
+        return write_rows(stage, transform, inputs, uri, attempt.number), usage
 
 
 def collect_retriable(inputs: Sequence[str], scratch: Sequence[str], id_column: str, uri: str) -> int:
-    """Write the input rows whose latest answer was invalid and may come out better; returns how many there are.
+    """Writes the input rows whose latest answer was invalid and may be valid at another attempt.
 
-    What was collected once is not collected anew: an interrupted attempt goes on with the rows it began with.
+    An existing file is not written again, so that an interrupted attempt continues with the rows it began with.
+
+    Args:
+        inputs: files of the stage's input.
+        scratch: files of all attempts so far, in order.
+        id_column: in both.
+        uri: of the file to write.
+
+    Returns:
+        The number of these rows.
     """
     if storage.exists(uri):
         return storage.row_count(uri)
-    states: dict[str, bool] = {}
+    is_retriable: dict[str, bool] = {}
     for file in scratch:
-        table = storage.read_table([file], pa.schema([pa.field(id_column, pa.string()), *KEY_OF_REASON]))
-        states |= {
-            key: reason is not None and bool(retriable)
-            for key, reason, retriable in zip(*(table[name].to_pylist() for name in table.schema.names), strict=True)
+        table = storage.read_table([file], pa.schema([pa.field(id_column, pa.string()), *REJECT_COLUMNS]))
+        is_retriable |= {
+            row_id: reason is not None and bool(retriable)
+            for row_id, reason, retriable in zip(*(table[name].to_pylist() for name in table.schema.names), strict=True)
         }
-    wanted = pa.array([key for key, again in states.items() if again], pa.string())
-    if not len(wanted):
+    row_ids = pa.array([row_id for row_id, retriable in is_retriable.items() if retriable], pa.string())
+    if not len(row_ids):
         return 0
-    kept = []
+    rows = []
     for file in inputs:
-        with storage.parquet_file(file) as found:
-            for batch in found.iter_batches():
-                rows = pa.Table.from_batches([batch])
-                kept.append(rows.filter(pc.is_in(rows[id_column], value_set=wanted)))
-    storage.write_table(pa.concat_tables(kept).combine_chunks(), uri)
-    return len(wanted)
+        with storage.parquet_file(file) as parquet:
+            for batch in parquet.iter_batches():
+                table = pa.Table.from_batches([batch])
+                rows.append(table.filter(pc.is_in(table[id_column], value_set=row_ids)))
+    storage.write_table(pa.concat_tables(rows).combine_chunks(), uri)
+    return len(row_ids)
 
 
-def _scratch_files(uri: str, attempt: int) -> list[str]:
-    folder = storage.join(uri, SCRATCH, f"rows-{attempt}")
-    return [storage.join(folder, name) for name in storage.list_files(folder) if name.endswith(".parquet")]
-
-
-def _account(meters: Sequence[Meter], scratch: Sequence[str]) -> dict[str, Any]:
-    """What was paid, over all attempts and interruptions, and how fast the last run of the stage went."""
-    paid = storage.read_table(scratch, pa.schema([field for field in ACCOUNT if field.name != "retriable"]))
-    sums = {name: pc.sum(paid[name]).as_py() for name in paid.schema.names}
+def _usage_figures(usages: Sequence[StageUsage], scratch: Sequence[str]) -> dict[str, Any]:
+    """Returns calls and tokens over all attempts and interruptions, and the throughput of this run."""
+    columns = storage.read_table(scratch, pa.schema([field for field in USAGE_COLUMNS if field.name != "retriable"]))
+    sums = {name: pc.sum(columns[name]).as_py() for name in columns.schema.names}
     figures: dict[str, Any] = {
-        "calls": paid.num_rows,
+        "calls": columns.num_rows,
         "input_tokens": sums["input_tokens"] or 0,
         "output_tokens": sums["output_tokens"] or 0,
     }
     if sums["engine_seconds"] is not None:
         figures["engine_seconds"] = round(sums["engine_seconds"], 3)
-    if meters:
-        figures |= {name: value for name, value in meters[0].figures().items() if value is not None}
-        if hours := sum(meter.figures().get("gpu_hours", 0) for meter in meters):
+    if usages:
+        figures |= {name: value for name, value in usages[0].figures().items() if value is not None}
+        if hours := sum(usage.figures().get("gpu_hours", 0) for usage in usages):
             figures["gpu_hours"] = round(hours, 4)
     return figures

@@ -1,155 +1,205 @@
-"""What a stage that asks a language model has done so far, in the terminal and for the record."""
+"""Usage of an LLM stage: rows, tokens, throughput and prefix-cache hits, in the terminal and in the record."""
 
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
 import ray
 import requests
+from prometheus_client.parser import text_string_to_metric_families
 
 from reasonembed.distributed.cluster import on_driver_node
 from reasonembed.distributed.progress import progress_bar
 
 SCRAPE_SECONDS = 5.0
-PREFIX_CACHE = re.compile(r"^ray_vllm_prefix_cache_(queries|hits)(?:_total)?\{([^}]*)\} ([0-9.e+]+)$", re.MULTILINE)
+PREFIX_CACHE_METRICS = {"queries": "ray_vllm_prefix_cache_queries", "hits": "ray_vllm_prefix_cache_hits"}
 
 
 @dataclass
-class Tally:
-    """Counts of one stage in this process's run of it; what an earlier, interrupted run did is not in it."""
+class UsageCounts:
+    """Counts of one attempt in this run; rows of an earlier, interrupted run are not included."""
 
     rows: int = 0
     rejected: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    first: float | None = None
-    """Time (seconds since the epoch) of the first rows, and of the last below: the start of engines is not counted."""
-    last: float | None = None
+    first_time: float | None = None
+    """Time of the first rows, in seconds since the epoch: the start of the engines does not count."""
+    last_time: float | None = None
     first_rows: int = 0
 
     def add(self, rows: int, rejected: int, input_tokens: int, output_tokens: int) -> None:
+        """Adds the counts of a batch."""
         self.rows += rows
         self.rejected += rejected
         self.input_tokens += input_tokens
         self.output_tokens += output_tokens
-        self.last = time.time()
-        if self.first is None:
-            self.first, self.first_rows = self.last, rows
+        self.last_time = time.time()
+        if self.first_time is None:
+            self.first_time, self.first_rows = self.last_time, rows
 
     @property
     def rows_per_second(self) -> float | None:
-        """Steady state: the first rows, which waited for the engine, are left out."""
-        if self.first is None or self.last is None or self.last <= self.first:
+        """Throughput without the first rows, which include the engines' start."""
+        if self.first_time is None or self.last_time is None or self.last_time <= self.first_time:
             return None
-        return (self.rows - self.first_rows) / (self.last - self.first)
+        return (self.rows - self.first_rows) / (self.last_time - self.first_time)
 
 
 @ray.remote(num_cpus=0)
-class _Counter:
+class _UsageActor:
+    """Counts what all workers report."""
+
     def __init__(self) -> None:
-        self._tally = Tally()
+        self._counts = UsageCounts()
 
     def add(self, *counts: int) -> None:
-        self._tally.add(*counts)
+        self._counts.add(*counts)
 
-    def tally(self) -> Tally:
-        return self._tally
+    def counts(self) -> UsageCounts:
+        return self._counts
+
+
+class UsageReporter:
+    """Last step before rows are written: casts a batch to its schema and reports its usage.
+
+    Args:
+        schema: of the intermediate files.
+        usage: handle of the counting actor; None to count nothing.
+    """
+
+    def __init__(self, schema: pa.Schema, usage: Any) -> None:
+        self._schema, self._usage = schema, usage
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Returns the batch with the schema's columns and types."""
+        return report_usage(batch.select(self._schema.names).cast(self._schema), self._usage)
+
+
+def report_usage(table: pa.Table, usage: Any) -> pa.Table:
+    """Reports the rows and tokens of a table to the counting actor and returns the table."""
+    if usage is not None and table.num_rows:
+        rejected = table.num_rows - table["reject_reason"].null_count
+        tokens = [sum(filter(None, table[name].to_pylist())) for name in ("input_tokens", "output_tokens")]
+        usage.add.remote(table.num_rows, rejected, *tokens)
+    return table
 
 
 @dataclass
-class Meter:
-    """
+class StageUsage:
+    """Usage of one attempt of a stage.
+
     Args:
         name: of the stage.
-        total: rows that this run of the stage has to do.
-        gpus: that the engines hold between them; 0 without GPU.
+        total: rows of this attempt that are not written yet.
+        gpus: of all engines together; 0 without GPUs.
     """
 
     name: str
     total: int
     gpus: int
-    counter: Any = field(default_factory=lambda: _Counter.options(**on_driver_node()).remote())  # type: ignore[attr-defined]
+    actor: Any = field(default_factory=lambda: _UsageActor.options(**on_driver_node()).remote())  # type: ignore[attr-defined]
     started: float = field(default_factory=time.time)
-    tally: Tally = field(default_factory=Tally)
+    counts: UsageCounts = field(default_factory=UsageCounts)
     prefix_cache: dict[str, float] = field(default_factory=dict)
-    """Tokens looked up and found in the engines' prefix caches, by kind and engine."""
-    before: dict[str, float] = field(default_factory=dict)
-    """The same at the start: Ray goes on to report the engines of stages that have ended."""
+    """Tokens that the engines looked up in their prefix caches and found there, by kind and engine."""
+    prefix_cache_before: dict[str, float] = field(default_factory=dict)
+    """The same at the start, because Ray still reports the engines of finished stages."""
 
     def figures(self) -> dict[str, Any]:
-        """For the artefact's record."""
-        seconds = (self.tally.last or self.started) - self.started
-        found: dict[str, Any] = {"rows_per_second": _rounded(self.tally.rows_per_second)}
-        if (rate := self.hit_rate()) is not None:
-            found["prefix_cache_hit_rate"] = round(rate, 4)
+        """Returns figures for the artifact's record."""
+        seconds = (self.counts.last_time or self.started) - self.started
+        rate = self.counts.rows_per_second
+        figures: dict[str, Any] = {"rows_per_second": None if rate is None else round(rate, 2)}
+        if (hit_rate := self.hit_rate()) is not None:
+            figures["prefix_cache_hit_rate"] = round(hit_rate, 4)
         if self.gpus:
-            found["gpu_hours"] = round(self.gpus * seconds / 3600, 4)
-        return found
+            figures["gpu_hours"] = round(self.gpus * seconds / 3600, 4)
+        return figures
 
     def hit_rate(self) -> float | None:
-        counts = {"queries": 0.0, "hits": 0.0}
+        """Returns the share of looked-up tokens that were in a prefix cache; None where none was looked up."""
+        sums = {"queries": 0.0, "hits": 0.0}
         for key, value in self.prefix_cache.items():
-            counts[key.split()[0]] += value - self.before.get(key, 0.0)
-        return counts["hits"] / counts["queries"] if counts["queries"] else None
+            sums[key.split()[0]] += value - self.prefix_cache_before.get(key, 0.0)
+        return sums["hits"] / sums["queries"] if sums["queries"] else None
 
     def line(self) -> str:
-        """Beside the progress bar."""
-        tally = self.tally
+        """Returns the text beside the progress bar."""
+        counts = self.counts
         parts = [self.name]
-        if rate := tally.rows_per_second:
+        if rate := counts.rows_per_second:
             parts.append(f"{rate:,.1f} rows/s")
             if self.gpus:
-                left = self.gpus * (self.total - tally.rows) / rate / 3600
-                parts.append(f"{left:,.2f} GPU-hours left")
-        if tally.input_tokens:
-            parts.append(f"{_short(tally.input_tokens)} tokens in, {_short(tally.output_tokens)} out")
-        if tally.rejected:
-            parts.append(f"{tally.rejected:,} rejected")
+                remaining = self.gpus * (self.total - counts.rows) / rate / 3600
+                parts.append(f"{remaining:,.2f} GPU-hours left")
+        if counts.input_tokens:
+            parts.append(f"{_short(counts.input_tokens)} tokens in, {_short(counts.output_tokens)} out")
+        if counts.rejected:
+            parts.append(f"{counts.rejected:,} rejected")
         return ", ".join(parts)
 
     def refresh(self) -> None:
-        self.tally = ray.get(self.counter.tally.remote(), timeout=5)
+        """Gets the workers' counts."""
+        self.counts = ray.get(self.actor.counts.remote(), timeout=5)
 
     def scrape(self) -> None:
-        """Read vLLM's counters where Ray exports them, on every node; those of a dead engine keep their last value."""
+        """Reads vLLM's counters from Ray's metrics of every node; those of a dead engine keep their last value."""
         for node in ray.nodes():
             if not node["Alive"]:
                 continue
+            url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
             try:
-                page = requests.get(
-                    f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics", timeout=3
-                ).text
+                page = requests.get(url, timeout=3).text
             except requests.RequestException:
                 continue
-            for kind, labels, value in PREFIX_CACHE.findall(page):
-                self.prefix_cache[f"{kind} {labels}"] = float(value)
+            self.prefix_cache |= prefix_cache_counters(page)
+
+
+def prefix_cache_counters(page: str) -> dict[str, float]:
+    """Returns vLLM's prefix-cache counters of a page in Prometheus' text format, by kind and labels."""
+    counters = {}
+    for family in text_string_to_metric_families(page):
+        for kind, metric in PREFIX_CACHE_METRICS.items():
+            if family.name == metric:
+                for sample in family.samples:
+                    labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
+                    counters[f"{kind} {labels}"] = float(sample.value)
+    return counters
 
 
 @contextmanager
-def metered(name: str, total: int, gpus: int, scrape: bool) -> Iterator[Meter]:
-    """Show a meter in the terminal while the block runs; ``scrape`` reads vLLM's own counters too."""
-    meter = Meter(name, total, gpus)
-    if scrape:
-        meter.scrape()
-        meter.before = dict(meter.prefix_cache)
-    scraped = time.time()
+def tracked_usage(name: str, total: int, gpus: int, has_metrics: bool) -> Iterator[StageUsage]:
+    """Shows a stage's usage in the terminal while the block runs.
 
-    def look() -> tuple[int, str]:
-        nonlocal scraped
-        meter.refresh()
-        if scrape and time.time() - scraped >= SCRAPE_SECONDS:
-            meter.scrape()
-            scraped = time.time()
-        return meter.tally.rows, meter.line()
+    Args:
+        name: of the stage.
+        total: rows to work on.
+        gpus: of all engines together.
+        has_metrics: the engines export vLLM's metrics.
+    """
+    usage = StageUsage(name, total, gpus)
+    if has_metrics:
+        usage.scrape()
+        usage.prefix_cache_before = dict(usage.prefix_cache)
+    last_scrape = time.time()
 
-    with progress_bar(name, total, look):
-        yield meter
-        meter.refresh()
-        if scrape:
-            meter.scrape()
+    def progress() -> tuple[int, str]:
+        nonlocal last_scrape
+        usage.refresh()
+        if has_metrics and time.time() - last_scrape >= SCRAPE_SECONDS:
+            usage.scrape()
+            last_scrape = time.time()
+        return usage.counts.rows, usage.line()
+
+    with progress_bar(name, total, progress):
+        yield usage
+        usage.refresh()
+        if has_metrics:
+            usage.scrape()
 
 
 def _short(number: int) -> str:
@@ -157,7 +207,3 @@ def _short(number: int) -> str:
         if number >= size:
             return f"{number / size:.1f} {unit}"
     return str(number)
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 2)
