@@ -1,53 +1,60 @@
-"""Which of a set of texts a text equals or nearly equals, by the runs of three words that they share."""
+"""Near-duplicates among texts, by the Jaccard similarity of their shingles of three words.
+
+Method: A. Broder, "On the resemblance and containment of documents", 1997, computed exactly.
+"""
 
 from collections.abc import Sequence
 
 from reasonembed.ids import normalised_text
 
+SHINGLE_WORDS = 3
+
 
 class NearDuplicateIndex:
-    """
+    """Index of texts that finds the equal and the nearly equal texts of a given text.
+
     Args:
-        texts: to look among.
-        threshold: Jaccard similarity of three-word runs from which on two texts are near-copies.
+        texts: the indexed texts; methods return positions in this sequence.
+        threshold: least Jaccard similarity of near-duplicates, in (0, 1].
     """
 
     def __init__(self, texts: Sequence[str], threshold: float) -> None:
         self._threshold = threshold
-        self._equal: dict[str, list[int]] = {}
-        self._sizes: list[int] = []
-        self._by_run: dict[tuple[str, ...], list[int]] = {}
-        for number, text in enumerate(texts):
-            self._equal.setdefault(folded(text), []).append(number)
-            runs = _runs(text)
-            for run in runs:
-                self._by_run.setdefault(run, []).append(number)
-            self._sizes.append(len(runs))
+        self._by_text: dict[str, list[int]] = {}
+        self._by_shingle: dict[tuple[str, ...], list[int]] = {}
+        self._shingle_counts: list[int] = []
+        for position, text in enumerate(texts):
+            self._by_text.setdefault(fold_case(text), []).append(position)
+            shingles = _shingles(text)
+            for shingle in shingles:
+                self._by_shingle.setdefault(shingle, []).append(position)
+            self._shingle_counts.append(len(shingles))
 
-    def equal(self, text: str) -> list[int]:
-        """Numbers of the texts that are the same but for case and white space."""
-        return self._equal.get(folded(text), [])
+    def find_equal(self, text: str) -> list[int]:
+        """Returns the positions of the texts that differ from a text at most in case and white space."""
+        return self._by_text.get(fold_case(text), [])
 
-    def of(self, text: str) -> list[int]:
-        """Numbers of the texts that are the same or nearly so."""
-        runs = _runs(text)
-        shared: dict[int, int] = {}
-        for run in runs:
-            for number in self._by_run.get(run, ()):
-                shared[number] = shared.get(number, 0) + 1
+    def find_near(self, text: str) -> list[int]:
+        """Returns the positions of the near-duplicates of a text, equal texts included, in ascending order."""
+        shingles = _shingles(text)
+        shared_counts: dict[int, int] = {}
+        for shingle in shingles:
+            for position in self._by_shingle.get(shingle, ()):
+                shared_counts[position] = shared_counts.get(position, 0) + 1
         near = {
-            number
-            for number, count in shared.items()
-            if count / (len(runs) + self._sizes[number] - count) >= self._threshold
+            position
+            for position, shared in shared_counts.items()
+            if shared / (len(shingles) + self._shingle_counts[position] - shared) >= self._threshold
         }
-        return sorted(near | set(self.equal(text)))
+        return sorted(near | set(self.find_equal(text)))
 
 
-def folded(text: str) -> str:
+def fold_case(text: str) -> str:
+    """Returns a text in lower case with single spaces, for comparison."""
     return normalised_text(text).lower()
 
 
-def _runs(text: str) -> set[tuple[str, ...]]:
-    """Runs of three words; of all words where there are fewer."""
-    words = folded(text).split()
-    return {tuple(words[start : start + 3]) for start in range(max(1, len(words) - 2))}
+def _shingles(text: str) -> set[tuple[str, ...]]:
+    """Returns the runs of three words; the run of all words of a shorter text."""
+    words = fold_case(text).split()
+    return {tuple(words[start : start + SHINGLE_WORDS]) for start in range(max(1, len(words) - SHINGLE_WORDS + 1))}

@@ -1,4 +1,4 @@
-"""The Arrow schema of every table between stages. Keys are content-hash ids (``ids.py``); one row per key."""
+"""The Arrow schema of every table between stages. Ids are hashes of content (``ids.py``); keys are unique."""
 
 import pyarrow as pa
 
@@ -11,13 +11,12 @@ def _required(*columns: tuple[str, pa.DataType]) -> list[pa.Field]:
     return [pa.field(name, kind, nullable=False) for name, kind in columns]
 
 
-# key (task, doc_id): BRIGHT's tasks may share document ids
 CORPUS = pa.schema(_required(("task", STRING), ("doc_id", STRING), ("title", STRING), ("text", STRING)))
+"""The documents of a corpus. Key: (task, doc_id), because BRIGHT's tasks share document ids."""
 
-# what a reader finds: a document whose text is no text has a reason in it, and is no part of the corpus
 DOCUMENTS = pa.schema([*CORPUS, pa.field("reject_reason", STRING)])
+"""The documents as a reader returns them; those with a reject reason do not become part of the corpus."""
 
-# key (task, query_id): the questions of a benchmark
 QUESTIONS = pa.schema(
     _required(
         ("task", STRING),
@@ -30,18 +29,18 @@ QUESTIONS = pa.schema(
     )
 )
 
-# Row stages write rejected rows into their own files, with the reason; `raw_answer` is what the engine said.
-REJECT = [pa.field("reject_reason", STRING), pa.field("raw_answer", STRING)]
+# Rejected rows stay in the files of their stage, with the reason and the engine's answer.
+REJECT_FIELDS = [pa.field("reject_reason", STRING), pa.field("raw_answer", STRING)]
 
-# of the documents that may be sources; the query id is that of the query a document would yield
 CLEANED = pa.schema(
     [
         *_required(("query_id", STRING), ("task", STRING), ("doc_id", STRING)),
         pa.field("belongs", pa.bool_()),
         *_required(("cleaner", STRING)),
-        *REJECT,
+        *REJECT_FIELDS,
     ]
 )
+"""The documents that may be sources of queries. Key: query_id, the id of the query that a document would yield."""
 
 QUERIES = pa.schema(
     [
@@ -51,18 +50,20 @@ QUERIES = pa.schema(
         pa.field("length_band", STRING),
         pa.field("education", STRING),
         *_required(("generator", STRING)),
-        *REJECT,
+        *REJECT_FIELDS,
     ]
 )
+"""The generated queries. Key: query_id."""
 
 REWRITES = pa.schema(
     [
         *_required(("query_id", STRING)),
         pa.field("reasoning_query", STRING),
         *_required(("rewriter", STRING)),
-        *REJECT,
+        *REJECT_FIELDS,
     ]
 )
+"""The rewritten queries, with reasoning. Key: query_id."""
 
 CANDIDATES = pa.schema(
     _required(
@@ -74,6 +75,7 @@ CANDIDATES = pa.schema(
         ("retriever", STRING),
     )
 )
+"""The candidate documents of each query. Key: pair_id."""
 
 ANNOTATIONS = pa.schema(
     [
@@ -82,9 +84,10 @@ ANNOTATIONS = pa.schema(
         pa.field("score", pa.float32()),
         pa.field("rationale", STRING),
         *_required(("annotator", STRING)),
-        *REJECT,
+        *REJECT_FIELDS,
     ]
 )
+"""The relevance of candidates: ``grade`` 1 to 5, ``score`` in [0, 1]. Key: pair_id."""
 
 TRAINING = pa.schema(
     [
@@ -103,14 +106,15 @@ TRAINING = pa.schema(
             ("train_group_size", pa.int32()),
             ("batch_size", pa.int32()),
         ),
-        *REJECT,
+        *REJECT_FIELDS,
     ]
 )
+"""The training rows: a query with its positive and negative passages. Key: query_id."""
 
-# key text_id (``ids.text_id``): a text that stands in a corpus twice is encoded once
 EMBEDDINGS = pa.schema(_required(("text_id", STRING), ("embedding", SCORES)))
+"""One vector per text. Key: text_id; a text that occurs twice in a corpus is encoded once."""
 
-# key (task, query_id, rank): what a system found for a benchmark's questions, best first
 RANKING = pa.schema(
     _required(("task", STRING), ("query_id", STRING), ("doc_id", STRING), ("rank", pa.int32()), ("score", pa.float32()))
 )
+"""The documents that a system ranked for each question; rank 1 is the best. Key: (task, query_id, rank)."""

@@ -30,19 +30,19 @@ def hashes(folder):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_same_rows_give_the_same_bytes_however_they_were_written(tmp_path, seed):
+def test_the_same_rows_become_the_same_bytes(tmp_path, seed):
     rng = random.Random(seed)
     numbers = list(range(300))
     rng.shuffle(numbers)
     order = order_file(tmp_path, numbers)
     for run in ("a", "b"):
-        left = rows(*range(300))
-        rng.shuffle(left)
+        remaining = rows(*range(300))
+        rng.shuffle(remaining)
         files = []
-        while left:
+        while remaining:
             size = rng.randint(1, 60)
-            files.append(write(tmp_path / run / f"{rng.random()}.parquet", left[:size], SCHEMA))
-            left = left[size:]
+            files.append(write(tmp_path / run / f"{rng.random()}.parquet", remaining[:size], SCHEMA))
+            remaining = remaining[size:]
         missing = compact(files, [order], "id", SCHEMA, str(tmp_path / f"out-{run}"), file_bytes=1)
         assert missing == 0
     first, second = hashes(tmp_path / "out-a"), hashes(tmp_path / "out-b")
@@ -51,7 +51,7 @@ def test_the_same_rows_give_the_same_bytes_however_they_were_written(tmp_path, s
     assert table["id"].to_pylist() == [f"k{n}" for n in numbers]
 
 
-def test_an_accepted_answer_stands_before_a_rejected_one_and_the_latest_of_rejected_ones_stays(tmp_path):
+def test_the_accepted_row_of_an_id_is_written_or_else_the_latest_rejected_one(tmp_path):
     order = order_file(tmp_path, [1, 2, 3, 4])
     files = [
         write(tmp_path / "0.parquet", rows(1) + rows(2, 3, reason="bad", text="first"), SCHEMA),
@@ -65,7 +65,7 @@ def test_an_accepted_answer_stands_before_a_rejected_one_and_the_latest_of_rejec
     assert table["reject_reason"].to_pylist() == [None, None, "worse"]
 
 
-def test_many_rows_of_one_stay_together_in_their_order(tmp_path):
+def test_several_rows_of_one_are_written_in_the_order_of_the_second_key(tmp_path):
     order = order_file(tmp_path, [2, 1])
     pairs = [{"id": f"k{n}", "rank": rank} for n in (1, 2) for rank in (3, 1, 2)]
     files = [write(tmp_path / f"{n}.parquet", pairs[n::2], FLAT) for n in range(2)]
@@ -74,7 +74,7 @@ def test_many_rows_of_one_stay_together_in_their_order(tmp_path):
     assert [(r["id"], r["rank"]) for r in table] == [("k2", 1), ("k2", 2), ("k2", 3), ("k1", 1), ("k1", 2), ("k1", 3)]
 
 
-def test_files_are_closed_when_they_are_large_enough(tmp_path, monkeypatch):
+def test_a_file_is_closed_when_it_is_large_enough(tmp_path, monkeypatch):
     monkeypatch.setattr("reasonembed.compaction.ROWS_AT_A_TIME", 10)
     order = order_file(tmp_path, range(35))
     files = [write(tmp_path / "0.parquet", rows(*range(35)), SCHEMA)]
@@ -82,7 +82,25 @@ def test_files_are_closed_when_they_are_large_enough(tmp_path, monkeypatch):
     assert sorted(hashes(tmp_path / "out")) == [f"part-0000{n}.parquet" for n in range(4)]
 
 
-def test_nothing_at_all_is_an_empty_table(tmp_path):
+def test_no_rows_are_an_empty_table(tmp_path):
     order = order_file(tmp_path, [1])
     assert compact([], [order], "id", SCHEMA, str(tmp_path / "out")) == 1
     assert pq.read_table(tmp_path / "out" / "part-00000.parquet").num_rows == 0
+
+
+def test_rows_are_transformed_in_order_and_in_row_groups(tmp_path, monkeypatch):
+    monkeypatch.setattr("reasonembed.compaction.ROWS_AT_A_TIME", 10)
+    monkeypatch.setattr("reasonembed.compaction.OPEN_TABLES", 2)
+    order = order_file(tmp_path, range(35))
+    files = [write(tmp_path / f"{n}.parquet", rows(*range(n, 35, 5)), SCHEMA) for n in range(5)]
+    received = []
+
+    def finish(table):
+        received.extend(table["id"].to_pylist())
+        return table.set_column(1, "text", pa.array(["changed"] * table.num_rows))
+
+    compact(files, [order], "id", SCHEMA, str(tmp_path / "out"), finish=finish, row_group_rows=7)
+    assert received == [f"k{n}" for n in range(35)]
+    parquet = pq.ParquetFile(tmp_path / "out" / "part-00000.parquet")
+    assert parquet.read()["text"].unique().to_pylist() == ["changed"]
+    assert max(parquet.metadata.row_group(n).num_rows for n in range(parquet.num_row_groups)) == 7

@@ -1,10 +1,10 @@
 """BRIGHT's layout, from a folder or from the hub.
 
-A folder holds ``documents.jsonl`` (id, content) and ``examples.jsonl`` (id, query, excluded_ids, gold_ids) for one
-task, named after the folder, or one such folder per task. On the hub (``xlangai/BRIGHT``) they are the configs
-``documents`` and ``examples`` with one split per task. The long setting has ``long_documents`` and ``gold_ids_long`` in
-their places, for the tasks that have them; rewritten queries lie in configs of their own (``gpt4_reason``, say), which
-give the query and otherwise look like ``examples``.
+A folder has ``documents.jsonl`` (id, content) and ``examples.jsonl`` (id, query, excluded_ids, gold_ids) for one task,
+named after the folder, or one such folder per task. On the hub (``xlangai/BRIGHT``) these are the configs ``documents``
+and ``examples`` with one split per task. The long setting uses ``long_documents`` and ``gold_ids_long`` instead, for
+the tasks that have them. Rewritten queries are in configs of their own (such as ``gpt4_reason``), which have the
+columns of ``examples`` with another query.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,14 +14,17 @@ from typing import Any
 import pyarrow as pa
 
 from reasonembed import schemas
+from reasonembed.corpora.checks import select_task_names
 from reasonembed.corpora.hub import hub_rows, split_names
-from reasonembed.corpora.tables import chosen_tasks, corpus_table, ids_field, json_lines, question_row, text_field
+from reasonembed.corpora.reader import ORIGINAL, Reader
+from reasonembed.corpora.tables import documents_table, ids_field, json_lines, question_row, text_field
 from reasonembed.errors import UserError
 
-NO_EXCLUSION = "N/A"  # what the data set writes for "no excluded id"
+NO_EXCLUSION = "N/A"
+"""The data set's value of ``excluded_ids`` for "no excluded document"."""
 
-# Query instructions of the protocol (METHOD: BRIGHT, rule 2), final period included.
-_POSTS = {
+# Query instructions of BRIGHT's evaluation protocol, with the final period (METHOD: BRIGHT, rule 2).
+_STACK_EXCHANGE_SITES = {
     "biology": "a Biology",
     "earth_science": "an Earth Science",
     "economics": "an Economics",
@@ -31,8 +34,8 @@ _POSTS = {
     "sustainable_living": "a Sustainable Living",
 }
 INSTRUCTIONS = {
-    task: f"Given {subject} post, retrieve relevant passages that help answer the post."
-    for task, subject in _POSTS.items()
+    task: f"Given {site} post, retrieve relevant passages that help answer the post."
+    for task, site in _STACK_EXCHANGE_SITES.items()
 } | {
     "leetcode": "Given a Coding problem, retrieve relevant examples that help answer the problem.",
     "pony": "Given a Pony question, retrieve relevant passages that help answer the question.",
@@ -40,78 +43,92 @@ INSTRUCTIONS = {
     "theoremqa_questions": "Given a Math problem, retrieve relevant examples that help answer the problem.",
     "theoremqa_theorems": "Given a Math problem, retrieve relevant theorems that help answer the problem.",
 }
+"""The query instruction of each of BRIGHT's 12 tasks."""
 DEFAULT_INSTRUCTION = "Given a question, retrieve relevant passages that help answer the question."
 
-
-# The groups whose averages are reported beside that of all tasks.
 GROUPS = {
-    "StackExchange": tuple(_POSTS),
+    "StackExchange": tuple(_STACK_EXCHANGE_SITES),
     "coding": ("leetcode", "pony"),
     "theorem": ("aops", "theoremqa_questions", "theoremqa_theorems"),
 }
-
-ORIGINAL = "original"
-"""The questions as people asked them; other names are of rewritten ones."""
+"""The groups of tasks in BRIGHT's leaderboard."""
 
 
-def read_corpus(place: str, tasks: Sequence[str] | None, long: bool = False) -> pa.Table:
-    rows = (
-        (task, text_field(row, ["id"], where), "", text_field(row, ["content"], where))
-        for task, where, row in _rows(place, _documents(long), tasks, long)
-    )
-    return corpus_table(rows, benchmark=True)
+class BrightReader(Reader):
+    """Reads BRIGHT's short or long documents.
 
+    Args:
+        long: read the long documents and their gold ids.
+    """
 
-def read_questions(place: str, tasks: Sequence[str] | None, queries: str = ORIGINAL, long: bool = False) -> pa.Table:
-    gold_field = "gold_ids_long" if long else "gold_ids"
-    rewritten = {}
-    if queries != ORIGINAL:
-        rewritten = {
-            (task, text_field(row, ["id"], where)): text_field(row, ["query"], where)
-            for task, where, row in _rows(place, queries, tasks, long)
-        }
-    rows = []
-    for task, where, row in _rows(place, "examples", tasks, long):
-        gold = dict.fromkeys(ids_field(row, gold_field, where), 1)
-        excluded = [doc_id for doc_id in ids_field(row, "excluded_ids", where) if doc_id != NO_EXCLUSION]
-        query_id, query = text_field(row, ["id"], where), text_field(row, ["query"], where)
+    location_form = "<folder or hub id>"
+    instructions = INSTRUCTIONS
+    task_groups = GROUPS
+    has_rewritten_queries = True
+
+    def __init__(self, long: bool = False) -> None:
+        self._documents = "long_documents" if long else "documents"
+        self._gold_field = "gold_ids_long" if long else "gold_ids"
+
+    def read_documents(self, location: str, tasks: Sequence[str] | None) -> pa.Table:
+        """Returns the documents of the tasks; they have no titles."""
+        rows = (
+            (task, text_field(row, ["id"], position), "", text_field(row, ["content"], position))
+            for task, position, row in self._rows(location, self._documents, tasks)
+        )
+        return documents_table(rows, keep_empty=True)
+
+    def read_questions(
+        self, location: str, split: str, corpus: pa.Table, tasks: Sequence[str] | None, queries: str
+    ) -> pa.Table:
+        """Returns the questions of the tasks; every gold document has grade 1."""
+        rewritten = {}
         if queries != ORIGINAL:
-            if (task, query_id) not in rewritten:
-                raise UserError(f"{where}: query {query_id!r} has no rewritten query in {queries!r}")
-            query = rewritten[task, query_id]
-        instruction = INSTRUCTIONS.get(task, DEFAULT_INSTRUCTION)
-        rows.append(question_row(task, query_id, query, instruction, gold, excluded))
-    return pa.Table.from_pylist(rows, schema=schemas.QUESTIONS)
+            rewritten = {
+                (task, text_field(row, ["id"], position)): text_field(row, ["query"], position)
+                for task, position, row in self._rows(location, queries, tasks)
+            }
+        rows = []
+        for task, position, row in self._rows(location, "examples", tasks):
+            query_id, query = text_field(row, ["id"], position), text_field(row, ["query"], position)
+            if queries != ORIGINAL:
+                if (task, query_id) not in rewritten:
+                    raise UserError(f"{position}: query {query_id!r} has no rewritten query in {queries!r}")
+                query = rewritten[task, query_id]
+            gold = dict.fromkeys(ids_field(row, self._gold_field, position), 1)
+            excluded = [doc_id for doc_id in ids_field(row, "excluded_ids", position) if doc_id != NO_EXCLUSION]
+            instruction = INSTRUCTIONS.get(task, DEFAULT_INSTRUCTION)
+            rows.append(question_row(task, query_id, query, instruction, gold, excluded))
+        return pa.Table.from_pylist(rows, schema=schemas.QUESTIONS)
 
+    def evaluation_splits(self, location: str) -> list[str]:
+        """Returns ``test``: BRIGHT has no other questions."""
+        return ["test"]
 
-def _documents(long: bool) -> str:
-    return "long_documents" if long else "documents"
+    def _rows(
+        self, location: str, config: str, tasks: Sequence[str] | None
+    ) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Yields (task, position of the row, row) of one of the configs, from a folder or from the hub."""
+        folder = Path(location)
+        if folder.is_dir():
+            files = self._task_files(folder, config)
+            for task in select_task_names(list(files), f"bright:{location}", tasks):
+                for position, row in json_lines(files[task]):
+                    yield task, position, row
+            return
+        if location.count("/") != 1 or location.startswith((".", "/")):
+            raise UserError(f"bright:{location}: no such folder (a hub id looks like owner/name)")
+        for task in select_task_names(split_names(location, self._documents), f"bright:{location}", tasks):
+            for position, row in hub_rows(location, config, task):
+                yield task, position, row
 
-
-def _rows(
-    place: str, config: str, tasks: Sequence[str] | None, long: bool
-) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(task, where, row) of one of the configs, whatever form the data set comes in."""
-    folder = Path(place)
-    if folder.is_dir():
-        files = _task_files(folder, config, _documents(long))
-        for task in chosen_tasks(list(files), f"bright:{place}", tasks):
-            for number, row in json_lines(files[task]):
-                yield task, f"{files[task]}, line {number}", row
-        return
-    if place.count("/") != 1 or place.startswith((".", "/")):
-        raise UserError(f"bright:{place}: no such folder (a hub id looks like owner/name)")
-    for task in chosen_tasks(split_names(place, _documents(long)), f"bright:{place}", tasks):
-        for where, row in hub_rows(place, config, task):
-            yield task, where, row
-
-
-def _task_files(folder: Path, config: str, documents: str) -> dict[str, Path]:
-    name = f"{documents}.jsonl"
-    if (folder / name).exists():
-        # The test collections are called bright_pony and the like; the task inside is pony.
-        return {folder.resolve().name.removeprefix("bright_"): folder / f"{config}.jsonl"}
-    found = sorted(path.parent for path in folder.glob(f"*/{name}"))
-    if not found:
-        raise UserError(f"bright:{folder}: no {name} in it or in a folder of it")
-    return {path.name: path / f"{config}.jsonl" for path in found}
+    def _task_files(self, folder: Path, config: str) -> dict[str, Path]:
+        """Returns the file of a config by task."""
+        documents = f"{self._documents}.jsonl"
+        if (folder / documents).exists():
+            # Folders of one task may be called bright_pony; the task is pony.
+            return {folder.resolve().name.removeprefix("bright_"): folder / f"{config}.jsonl"}
+        task_folders = sorted(path.parent for path in folder.glob(f"*/{documents}"))
+        if not task_folders:
+            raise UserError(f"bright:{folder}: no {documents} in it or in a folder of it")
+        return {path.name: path / f"{config}.jsonl" for path in task_folders}

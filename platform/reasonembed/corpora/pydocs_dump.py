@@ -1,11 +1,12 @@
-"""Print the running interpreter's own documentation as JSON lines, one document a line.
+"""Prints the running interpreter's own documentation as JSON lines, one document per line.
 
-Run as a script in a child process (``pydocs.py`` does so): importing every module of the standard library has side
-effects, some print, some fail, and a crash must not take the caller along. Imports nothing but the standard library,
-so that it also runs under ``python -I`` with no package path.
+``pydocs.py`` runs this script in a child process: importing every module of the standard library has side effects, some
+modules print, some fail, and a crash must not end the caller. The script imports only the standard library, so that it
+runs under ``python -I`` without a package path.
 
-A line is ``{"id", "title", "text", "kind"}``; ids are the public dotted names (``heapq.nlargest``) and ``topic/<name>``
-for pydoc's language topics. Lines come in a fixed order and no two have the same docstring.
+A line is ``{"id", "title", "text", "kind"}``; ids are the public dotted names (``heapq.nlargest``), and
+``topic/<name>`` for pydoc's language topics. The order of the lines is fixed, and no two documents have the
+same docstring.
 """
 
 import importlib
@@ -22,11 +23,11 @@ from contextlib import redirect_stderr, redirect_stdout
 from types import ModuleType
 from typing import Any
 
-# Opens a browser, prints a poem, starts a GUI demo, or is the interpreter's own test suite or editor.
+# These open a browser, print a poem, start a GUI demo, or are the interpreter's own test suite or editor.
 SKIPPED = {"antigravity", "this", "turtledemo", "test", "tests", "idlelib", "lib2to3", "ensurepip", "pydoc_data"}
-# Twins of a module that people know by another name (os.path), and packages on their way out of the library.
+# Duplicates of modules that are known by another name (os.path), and packages that are being removed from the library.
 SKIPPED |= {"posix", "posixpath", "ntpath", "genericpath", "nturl2path", "distutils"}
-# Many machines lack Tk; the codec tables say the same hundred times over.
+# Many machines have no Tk; the codec tables are a hundred modules with the same documentation.
 SKIPPED |= {"tkinter", "turtle", "encodings"}
 FIRST = ("builtins", "os", "os.path", "collections", "itertools", "functools")
 MIN_CHARS = 12
@@ -34,16 +35,17 @@ ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
 
 
 def is_public(dotted: str) -> bool:
+    """Returns whether no part of a dotted name is private or skipped."""
     return not any(part.startswith("_") or part in SKIPPED for part in dotted.split("."))
 
 
 def module_names() -> list[str]:
-    """Public standard-library modules, submodules included, shortest dotted path first, then by name."""
+    """Returns the public modules of the standard library with submodules, shortest dotted path first, then by name."""
     names = {name for name in sys.stdlib_module_names if is_public(name)}
     for name in sorted(names):
         module = import_quietly(name)
-        for found in pkgutil.iter_modules(getattr(module, "__path__", None) or []):
-            child = f"{name}.{found.name}"
+        for submodule in pkgutil.iter_modules(getattr(module, "__path__", None) or []):
+            child = f"{name}.{submodule.name}"
             if is_public(child):
                 names.add(child)
     names.add("os.path")
@@ -51,16 +53,16 @@ def module_names() -> list[str]:
 
 
 def import_quietly(name: str) -> ModuleType | None:
-    # Any failure (no Tk, another operating system, a deprecated module that exits) leaves the module out.
+    """Imports a module and hides its output. None when that fails: no Tk, another operating system, a call of exit."""
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             return importlib.import_module(name)
-    except BaseException:  # noqa: BLE001 -- SystemExit too: a script-like module must not end the dump
+    except BaseException:  # noqa: BLE001 -- SystemExit too: a module that runs as a script must not end the dump
         return None
 
 
 def public_members(module: ModuleType) -> Iterator[tuple[str, Any]]:
-    """Classes and functions that are this module's own: in ``__all__``, or else defined there."""
+    """Yields the classes and functions of a module: those in ``__all__``, or else those that the module defines."""
     declared = getattr(module, "__all__", None)
     for name in sorted(declared if declared is not None else vars(module)):
         if name.startswith("_"):
@@ -68,12 +70,13 @@ def public_members(module: ModuleType) -> Iterator[tuple[str, Any]]:
         value = getattr(module, name, None)
         if not (inspect.isclass(value) or inspect.isroutine(value)):
             continue
-        home = getattr(value, "__module__", None)
-        if declared is not None or home == module.__name__ or (home or "").lstrip("_") == module.__name__:
+        owner = getattr(value, "__module__", None)
+        if declared is not None or owner == module.__name__ or (owner or "").lstrip("_") == module.__name__:
             yield name, value
 
 
 def public_methods(owner: type) -> Iterator[tuple[str, Any]]:
+    """Yields the methods and properties that a class defines itself."""
     for name, value in sorted(vars(owner).items()):
         if not name.startswith("_") and (
             inspect.isroutine(value) or isinstance(value, property | classmethod | staticmethod)
@@ -82,15 +85,17 @@ def public_methods(owner: type) -> Iterator[tuple[str, Any]]:
 
 
 def signature(value: Any) -> str:
+    """Returns the parameters of a function or class as text; empty when they are unknown, too long or not stable."""
     try:
         text = str(inspect.signature(value))
-    except Exception:  # noqa: BLE001 -- signatures in C text are evaluated, and a few of those fail in odd ways
+    except Exception:  # noqa: BLE001 -- signatures of C functions are evaluated text, and a few raise other errors
         return ""
-    # A default that shows its memory address would change the document with every run.
+    # A default value with a memory address would change the document in every run.
     return "" if ADDRESS.search(text) or len(text) > 200 else text
 
 
 def documents() -> Iterator[dict[str, str]]:
+    """Yields a document for every module, class, function, method and language topic."""
     for module_name in module_names():
         module = import_quietly(module_name)
         if module is None:
@@ -101,7 +106,7 @@ def documents() -> Iterator[dict[str, str]]:
             title = name if module_name == "builtins" else f"{module_name}.{name}"
             kind = "class" if inspect.isclass(value) else "function"
             yield entry(f"{module_name}.{name}", title + signature(value), value, kind)
-        # After the functions: random.sample is a bound method of random.Random, and known by the shorter name.
+        # Methods come after the functions: random.sample is a bound method of random.Random, and the shorter name wins.
         for class_name, owner in members:
             if inspect.isclass(owner):
                 for name, value in public_methods(owner):
@@ -115,11 +120,12 @@ def documents() -> Iterator[dict[str, str]]:
 
 
 def entry(doc_id: str, title: str, value: Any, kind: str) -> dict[str, str]:
+    """Returns the document of an object; its text is empty when the object has no docstring of its own."""
     try:
-        # Not inspect.getdoc: it would give a subclass the documentation of its base again.
+        # inspect.getdoc would repeat the docstring of a base class for every subclass.
         doc = value.__doc__
         if doc is None and isinstance(value, type) and "__init__" in vars(value):
-            doc = vars(value)["__init__"].__doc__  # some classes document their constructor alone
+            doc = vars(value)["__init__"].__doc__  # some classes document only their constructor
         text = inspect.cleandoc(doc or "")
     except Exception:  # noqa: BLE001 -- a property that raises, or a __doc__ that is not a string
         text = ""
@@ -129,15 +135,16 @@ def entry(doc_id: str, title: str, value: Any, kind: str) -> dict[str, str]:
 
 
 def main() -> None:
+    """Prints the documents, each id and each text once."""
     os.environ["DISPLAY"] = ""
     warnings.simplefilter("ignore")
-    seen: set[str] = set()
+    texts: set[str] = set()
     ids: set[str] = set()
     for document in documents():
-        key = " ".join(document["text"].split())
-        if len(key) < MIN_CHARS or key in seen or document["id"] in ids:
+        text = " ".join(document["text"].split())
+        if len(text) < MIN_CHARS or text in texts or document["id"] in ids:
             continue
-        seen.add(key)
+        texts.add(text)
         ids.add(document["id"])
         sys.stdout.write(json.dumps(document) + "\n")
 
