@@ -1,1 +1,1 @@
-"""Judging retrieval: rank a benchmark's documents for its questions, measure, say how sure the figures are."""
+"""Evaluation of retrieval: rankings of a benchmark's documents, measures, their significance, and the report."""

@@ -1,6 +1,6 @@
-"""Two evaluations side by side."""
+"""The comparison of two finished evaluations, question by question."""
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,78 +12,82 @@ from reasonembed.artifacts import Artifact
 from reasonembed.config import Config
 from reasonembed.corpora.tables import texts_by_key
 from reasonembed.errors import UserError
-from reasonembed.evaluation.failures import failed_questions
+from reasonembed.evaluation.failures import Failure, failed_questions
 from reasonembed.evaluation.metrics import means
-from reasonembed.evaluation.report import Page, System, render
+from reasonembed.evaluation.report import MeasuredSystem, ReportPage, render_page
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """``figures`` of B less A by task, and the page that shows them."""
+    """The result of comparing evaluation B with evaluation A."""
 
-    page: Page
+    page: ReportPage
     figures: dict[str, Any]
+    """``a`` and ``b`` (system, artifact, average scores), and ``difference``: nDCG@10 of B minus A by task."""
 
 
 def compare(a: str, b: str, config: Config) -> Comparison:
-    """Measure evaluation B against evaluation A, question by question.
+    """Compares evaluation B with evaluation A.
 
     Args:
         a: URI of a finished evaluation, or of a file in it.
-        b: another of the same questions.
+        b: URI of another one of the same questions.
         config: resamples and seed.
 
     Raises:
-        UserError: one of them is none, or they are not of the same questions.
+        UserError: one of the two is no finished evaluation, or they are not of the same questions.
     """
-    first, second = _evaluation(a), _evaluation(b)
-    tables = [storage.read_columns(artifact.path("per_query.parquet")) for artifact in (first, second)]
+    evaluations = _load_evaluation(a), _load_evaluation(b)
+    tables = [storage.read_columns(artifact.path("per_query.parquet")) for artifact in evaluations]
     keys = [table.select(["task", "query_id"]) for table in tables]
+    benchmarks = [_benchmark_name(artifact) for artifact in evaluations]
     if not keys[0].equals(keys[1]):
         raise UserError(
-            f"{a} has {keys[0].num_rows} questions of {_benchmark(first)}, {b} has {keys[1].num_rows} of "
-            f"{_benchmark(second)}: only evaluations of the same questions can be compared"
+            f"{a} has {keys[0].num_rows} questions of {benchmarks[0]}, {b} has {keys[1].num_rows} of {benchmarks[1]}: "
+            "only evaluations of the same questions can be compared"
         )
-    names = [str(artifact.figures["system"]) for artifact in (first, second)]
+    names = [str(artifact.figures["system"]) for artifact in evaluations]
     if names[0] == names[1]:
-        names = [f"{name} ({artifact.fingerprint[:6]})" for name, artifact in zip(names, (first, second), strict=True)]
-    systems = [System(name, means(table), table) for name, table in zip(names, tables, strict=True)]
-    page = Page(
-        title=f"{names[1]} beside {names[0]} on {_benchmark(second)}",
-        benchmark=_benchmark(second),
+        names = [f"{name} ({artifact.fingerprint[:6]})" for name, artifact in zip(names, evaluations, strict=True)]
+    systems = [MeasuredSystem(name, means(table), table) for name, table in zip(names, tables, strict=True)]
+    page = ReportPage(
+        title=f"{names[1]} compared with {names[0]} on {benchmarks[1]}",
+        benchmark=benchmarks[1],
         systems=systems,
         config=config,
-        result=second.figures,
-        worst=_worst(second, tables[1]),
-        origin=second.record,
+        figures=evaluations[1].figures,
+        failures=_failures(evaluations[1], tables[1]),
+        provenance=evaluations[1].record,
     )
     assert page.difference is not None
-    figures = {
-        "a": {"system": names[0], "artifact": first.uri, "average": systems[0].scores["average"]},
-        "b": {"system": names[1], "artifact": second.uri, "average": systems[1].scores["average"]},
-        "difference": {task: vars(interval) for task, interval in page.difference.items()},
+    figures: dict[str, Any] = {
+        side: {"system": system.name, "artifact": artifact.uri, "average": system.scores["average"]}
+        for side, system, artifact in zip("ab", systems, evaluations, strict=True)
     }
+    figures["difference"] = {task: vars(interval) for task, interval in page.difference.items()}
     return Comparison(page, figures)
 
 
 def write_page(comparison: Comparison, uri: str) -> None:
-    storage.write_bytes(uri, render(comparison.page).encode())
+    """Writes the report of a comparison as one HTML file."""
+    storage.write_bytes(uri, render_page(comparison.page).encode())
 
 
-def _evaluation(place: str) -> Artifact:
-    folder = place.rsplit("/", 1)[0] if Path(place).suffix in (".html", ".json", ".trec", ".parquet") else place
-    found = artifacts.load(storage.absolute(folder).rstrip("/"))
-    if found is None or found.stage != "evaluate":
-        raise UserError(f"{place} is no finished evaluation; name a folder {json.dumps('<run.root>/evaluate/<id>')}")
-    return found
+def _load_evaluation(uri: str) -> Artifact:
+    """Loads a finished evaluation by the URI of its folder or of a file in it."""
+    folder = uri.rsplit("/", 1)[0] if Path(uri).suffix in (".html", ".json", ".trec", ".parquet") else uri
+    artifact = artifacts.load(storage.absolute(folder).rstrip("/"))
+    if artifact is None or artifact.stage != "evaluate":
+        raise UserError(f'{uri} is no finished evaluation; name a folder "<run.root>/evaluate/<id>"')
+    return artifact
 
 
-def _benchmark(artifact: Artifact) -> str:
+def _benchmark_name(artifact: Artifact) -> str:
     return str(artifact.record["config"].get("benchmark", ""))
 
 
-def _worst(artifact: Artifact, table: pa.Table) -> Any:
-    """Needs the questions and the ranking, which may have been removed since."""
+def _failures(artifact: Artifact, table: pa.Table) -> Sequence[Failure]:
+    """Returns the worst questions of an evaluation; none if its questions, ranking or corpus have been removed."""
     questions, ranking, corpus = (artifact.find_input(name) for name in ("questions", "ranking", "corpus"))
     if questions is None or ranking is None or corpus is None:
         return ()

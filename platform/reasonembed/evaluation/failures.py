@@ -1,4 +1,4 @@
-"""The questions that a system failed at, with what it found and what was wanted."""
+"""The questions on which a system fails most, with what it retrieved and what is relevant."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,80 +7,92 @@ import pyarrow as pa
 
 from reasonembed import schemas
 from reasonembed.evaluation.metrics import MAIN
-from reasonembed.evaluation.ranking import by_question
+from reasonembed.evaluation.ranking import group_by_question
 
-SHOWN = 10
-TOP = 3
-CHARACTERS = 320
+MAX_FAILURES = 10
+MAX_DOCUMENTS = 3
+DOCUMENT_CHARS = 320
+QUERY_CHARS = 960
 
 
 @dataclass(frozen=True)
-class Document:
+class FailureDocument:
+    """A document of a failure: a retrieved or a relevant one."""
+
     doc_id: str
     text: str
+    """Cut to ``DOCUMENT_CHARS``."""
     rank: int | None
-    """In the ranking; None for a document that it does not have."""
+    """From 1; None for a document that the ranking does not contain."""
     relevant: bool
 
 
 @dataclass(frozen=True)
 class Failure:
+    """A question that a system answers badly."""
+
     task: str
     query_id: str
     query: str
-    value: float
+    """Cut to ``QUERY_CHARS``."""
+    ndcg: float
     """nDCG@10."""
-    retrieved: Sequence[Document]
-    wanted: Sequence[Document]
+    retrieved: Sequence[FailureDocument]
+    """The first documents of the ranking."""
+    relevant: Sequence[FailureDocument]
+    """The gold documents that are ranked highest."""
 
 
 def failed_questions(
-    table: pa.Table, questions: pa.Table, ranking: pa.Table, text_of: Mapping[tuple[str, str], str]
+    table: pa.Table, questions: pa.Table, ranking: pa.Table, texts: Mapping[tuple[str, str], str]
 ) -> list[Failure]:
-    """The questions with the lowest nDCG@10, at most ``SHOWN``; of equal ones those whose best gold document is ranked
-    lowest come first.
+    """Returns the ``MAX_FAILURES`` questions with the lowest nDCG@10, worst first.
+
+    Of equal values, the question whose best gold document has the lowest rank is worse.
 
     Args:
         table: of ``metrics.per_question``.
         questions: ``schemas.QUESTIONS``.
         ranking: ``schemas.RANKING``.
-        text_of: texts by (task, doc id); may be empty.
+        texts: documents' texts by (task, document id); missing texts are shown as empty.
     """
     keys = zip(table["task"].to_pylist(), table["query_id"].to_pylist(), strict=True)
-    value_of = dict(zip(keys, table[MAIN].to_pylist(), strict=True))
-    ranked = {key: rows["doc_id"].to_pylist() for key, rows in by_question(ranking)}
+    ndcg = dict(zip(keys, table[MAIN].to_pylist(), strict=True))
+    ranked_ids = {key: rows["doc_id"].to_pylist() for key, rows in group_by_question(ranking)}
 
     def key(row: Mapping[str, str]) -> tuple[str, str]:
         return row["task"], row["query_id"]
 
     def order(row: dict[str, list[str]]) -> tuple[float, int]:
-        found = ranked.get(key(row), [])  # type: ignore[arg-type]
+        doc_ids = ranked_ids.get(key(row), [])  # type: ignore[arg-type]
         gold = set(row["gold_ids"])
-        best = next((place for place, doc_id in enumerate(found) if doc_id in gold), len(found) + 1)
-        return value_of[key(row)], -best  # type: ignore[arg-type]
+        best = next((position for position, doc_id in enumerate(doc_ids) if doc_id in gold), len(doc_ids) + 1)
+        return ndcg[key(row)], -best  # type: ignore[arg-type]
 
-    rows = sorted(questions.select(schemas.QUESTIONS.names).to_pylist(), key=order)[:SHOWN]
-    return [_failure(row, value_of[key(row)], ranked.get(key(row), []), text_of) for row in rows]
+    rows = sorted(questions.select(schemas.QUESTIONS.names).to_pylist(), key=order)[:MAX_FAILURES]
+    return [_failure(row, ndcg[key(row)], ranked_ids.get(key(row), []), texts) for row in rows]
 
 
 def _failure(
-    row: Mapping[str, list[str]], value: float, ranked: Sequence[str], text_of: Mapping[tuple[str, str], str]
+    row: Mapping[str, list[str]], ndcg: float, ranked_ids: Sequence[str], texts: Mapping[tuple[str, str], str]
 ) -> Failure:
     task, gold = str(row["task"]), set(row["gold_ids"])
-    place = {doc_id: rank for rank, doc_id in enumerate(ranked, start=1)}
+    ranks = {doc_id: rank for rank, doc_id in enumerate(ranked_ids, start=1)}
 
-    def document(doc_id: str) -> Document:
-        return Document(doc_id, _cut(text_of.get((task, doc_id), "")), place.get(doc_id), doc_id in gold)
+    def document(doc_id: str) -> FailureDocument:
+        text = _cut(texts.get((task, doc_id), ""), DOCUMENT_CHARS)
+        return FailureDocument(doc_id, text, ranks.get(doc_id), doc_id in gold)
 
+    best_gold = sorted(gold, key=lambda doc_id: ranks.get(doc_id, len(ranks) + 1))[:MAX_DOCUMENTS]
     return Failure(
         task=task,
         query_id=str(row["query_id"]),
-        query=_cut(str(row["query"]), 3 * CHARACTERS),
-        value=value,
-        retrieved=[document(doc_id) for doc_id in ranked[:TOP]],
-        wanted=[document(doc_id) for doc_id in sorted(gold, key=lambda d: place.get(d, len(place) + 1))[:TOP]],
+        query=_cut(str(row["query"]), QUERY_CHARS),
+        ndcg=ndcg,
+        retrieved=[document(doc_id) for doc_id in ranked_ids[:MAX_DOCUMENTS]],
+        relevant=[document(doc_id) for doc_id in best_gold],
     )
 
 
-def _cut(text: str, characters: int = CHARACTERS) -> str:
+def _cut(text: str, characters: int) -> str:
     return text if len(text) <= characters else text[:characters].rstrip() + " …"

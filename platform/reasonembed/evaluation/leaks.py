@@ -1,4 +1,4 @@
-"""What of a benchmark a model may have seen in training: questions, gold documents, the whole corpus."""
+"""Leaks of a benchmark into training data: questions, gold documents, the whole corpus."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,31 +10,33 @@ from reasonembed.corpora.tables import texts_by_key
 from reasonembed.deduplication import NearDuplicateIndex
 from reasonembed.ids import normalised_text
 
-NEAR = 0.5
+NEAR_COPY = 0.5
+"""Jaccard similarity of three-word runs from which on two texts are near-copies."""
 AWARE_SHARE = 0.01
-EXAMPLES = 20
+MAX_EXAMPLES = 20
+EXAMPLE_CHARS = 300
 
 
 @dataclass(frozen=True)
 class TrainingTexts:
-    """What a model was trained on.
-
-    Args:
-        queries: of training.
-        sources: texts of the documents that queries were made from.
-        positives: texts that were taught as relevant.
-        corpus: texts that the training data was drawn from; its passages, where nothing more is known.
-    """
+    """The texts that a model was trained on."""
 
     queries: Sequence[str]
+    """The training queries."""
     sources: Sequence[str]
+    """The documents that queries were generated from."""
     positives: Sequence[str]
+    """The passages that were relevant in training."""
     corpus: Sequence[str]
+    """The corpus that the training data was made from; where it is unknown, all training passages."""
 
 
 @dataclass(frozen=True)
 class LeakReport:
-    """Counts of questions and of gold documents; ``near`` counts the equal ones too."""
+    """Numbers of a benchmark's questions and gold documents that occur in the training data.
+
+    ``near`` counts near-copies, equal texts included.
+    """
 
     questions: int
     questions_equal: int
@@ -44,67 +46,82 @@ class LeakReport:
     gold_as_source_near: int
     gold_as_positive: int
     corpus_share: float
-    """Part of the benchmark's documents that stand in the training corpus."""
+    """Share of the benchmark's documents that the training corpus contains."""
     examples: tuple[dict[str, str], ...]
-    """A few of the finds: ``what``, ``here`` (of the benchmark) and ``there`` (of the training data)."""
+    """Some of the matches: ``what`` matched, its text in the benchmark (``here``) and in the training data (``there``).
+    These are the keys of ``metrics.json``."""
 
     @property
     def target_corpus_aware(self) -> bool:
-        """The model was trained on the benchmark's own corpus (METHOD §3, rule 5)."""
+        """Whether the model was trained on the benchmark's own corpus, so that its figures are not comparable with
+        those of models that were not."""
         return self.corpus_share >= AWARE_SHARE
 
     @property
-    def found(self) -> bool:
+    def has_leaks(self) -> bool:
+        """Whether a question, or a gold document as source of a query, occurs in the training data."""
         return bool(self.questions_near or self.gold_as_source_near)
 
     def figures(self) -> dict[str, Any]:
+        """Returns the entry ``leaks`` of ``metrics.json``."""
         return asdict(self) | {"examples": list(self.examples), "target_corpus_aware": self.target_corpus_aware}
 
 
 def find_leaks(training: TrainingTexts, questions: pa.Table, corpus: pa.Table) -> LeakReport:
-    """
+    """Counts what the training data contains of a benchmark.
+
     Args:
-        training: of the model.
+        training: the texts that the model was trained on.
         questions: ``schemas.QUESTIONS``.
         corpus: ``schemas.CORPUS`` of the benchmark.
     """
-    asked = questions["query"].to_pylist()
-    text_of = texts_by_key(corpus)
+    queries = questions["query"].to_pylist()
+    texts = texts_by_key(corpus)
     gold = list(
         dict.fromkeys(
-            text_of[row["task"], doc_id]
+            texts[row["task"], doc_id]
             for row in questions.select(["task", "gold_ids"]).to_pylist()
             for doc_id in row["gold_ids"]
         )
     )
     examples: list[dict[str, str]] = []
-    q_equal, q_near = _overlap("question", asked, training.queries, examples)
-    s_equal, s_near = _overlap("gold document as source", gold, training.sources, examples)
+    questions_equal, questions_near = _count_copies("question", queries, training.queries, examples)
+    source_equal, source_near = _count_copies("gold document as source", gold, training.sources, examples)
     positives = {normalised_text(text) for text in training.positives}
-    known = {normalised_text(text) for text in training.corpus}
-    seen = sum(normalised_text(text) in known for text in text_of.values())
+    training_corpus = {normalised_text(text) for text in training.corpus}
+    shared = sum(normalised_text(text) in training_corpus for text in texts.values())
     return LeakReport(
-        questions=len(asked),
-        questions_equal=q_equal,
-        questions_near=q_near,
+        questions=len(queries),
+        questions_equal=questions_equal,
+        questions_near=questions_near,
         gold_documents=len(gold),
-        gold_as_source_equal=s_equal,
-        gold_as_source_near=s_near,
+        gold_as_source_equal=source_equal,
+        gold_as_source_near=source_near,
         gold_as_positive=sum(normalised_text(text) in positives for text in gold),
-        corpus_share=round(seen / max(1, len(text_of)), 4),
+        corpus_share=round(shared / max(1, len(texts)), 4),
         examples=tuple(examples),
     )
 
 
-def _overlap(what: str, here: Sequence[str], there: Sequence[str], examples: list[dict[str, str]]) -> tuple[int, int]:
-    """How many texts of the benchmark have an equal, and how many a near-copy, in the training data."""
-    copies = NearDuplicateIndex(here, NEAR)
+def _count_copies(
+    kind: str, benchmark_texts: Sequence[str], training_texts: Sequence[str], examples: list[dict[str, str]]
+) -> tuple[int, int]:
+    """Returns how many texts of the benchmark have an equal text, and how many a near-copy, in the training data.
+
+    Args:
+        kind: what the texts are, for the examples.
+        benchmark_texts: to look for.
+        training_texts: to look in.
+        examples: gets up to ``MAX_EXAMPLES`` of the matches.
+    """
+    index = NearDuplicateIndex(benchmark_texts, NEAR_COPY)
     equal: set[int] = set()
     near: set[int] = set()
-    for text in there:
-        found = copies.of(text)
-        if found and len(examples) < EXAMPLES and not set(found) <= near:
-            examples.append({"what": what, "here": here[found[0]][:300], "there": text[:300]})
-        near.update(found)
-        equal.update(copies.equal(text))
+    for text in training_texts:
+        matches = index.find_near(text)
+        if matches and len(examples) < MAX_EXAMPLES and not set(matches) <= near:
+            benchmark_text = benchmark_texts[matches[0]][:EXAMPLE_CHARS]
+            examples.append({"what": kind, "here": benchmark_text, "there": text[:EXAMPLE_CHARS]})
+        near.update(matches)
+        equal.update(index.find_equal(text))
     return len(equal), len(near)

@@ -1,7 +1,7 @@
-"""The second set of judgements: a document with the text of a gold document is relevant too.
+"""Corrected relevance judgements: a document with the same text as a gold document is relevant too.
 
-BRIGHT's corpora hold many texts more than once, of which the judgements know one copy. The leaderboard counts by these
-judgements, the corrected ones stand beside them, and the two are never mixed (METHOD §3, rule 4).
+BRIGHT's corpora contain many texts more than once, and its judgements name only one of the copies. The leaderboard uses
+the original judgements. Figures by the corrected ones are shown beside them, and the two are never mixed.
 """
 
 import pyarrow as pa
@@ -10,21 +10,28 @@ from reasonembed import schemas
 from reasonembed.corpora.tables import texts_by_key
 
 
-def with_equal_texts(questions: pa.Table, corpus: pa.Table) -> tuple[pa.Table, int]:
-    """``schemas.QUESTIONS`` with the further gold documents, and how many they are over all questions.
+def add_equal_texts(questions: pa.Table, corpus: pa.Table) -> tuple[pa.Table, int]:
+    """Adds the copies of gold documents to the gold documents.
 
-    A copy takes the grade of the gold document it equals. Excluded documents stay excluded.
+    A copy gets the grade of the gold document that it equals. Excluded documents stay excluded.
+
+    Args:
+        questions: ``schemas.QUESTIONS``.
+        corpus: ``schemas.CORPUS``.
+
+    Returns:
+        ``schemas.QUESTIONS``, and the number of added judgements over all questions.
     """
-    text_of = texts_by_key(corpus)
+    texts = texts_by_key(corpus)
     copies: dict[tuple[str, str], list[str]] = {}
-    for (task, doc_id), text in text_of.items():
+    for (task, doc_id), text in texts.items():
         copies.setdefault((task, text), []).append(doc_id)
     rows, added = [], 0
     for row in questions.to_pylist():
         grades = dict(zip(row["gold_ids"], row["gold_grades"], strict=True))
         excluded = set(row["excluded_ids"])
         for doc_id, grade in list(grades.items()):
-            for copy in copies[row["task"], text_of[row["task"], doc_id]]:
+            for copy in copies[row["task"], texts[row["task"], doc_id]]:
                 if copy not in excluded:
                     grades.setdefault(copy, grade)
         added += len(grades) - len(row["gold_ids"])

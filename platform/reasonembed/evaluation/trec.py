@@ -1,4 +1,8 @@
-"""TREC's files. Ids may hold spaces where fields are separated by tabs, and mostly even where they are not."""
+"""Runs and qrels in TREC's file formats.
+
+Ids may contain spaces. Fields separated by tabs are unambiguous; where a line has no tabs, the constant second field
+(``Q0`` or ``0``) is used to find the ids.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,85 +17,102 @@ from reasonembed.errors import UserError
 
 Run = dict[str, dict[str, float]]
 """Query id to document id to score."""
+Qrels = dict[str, dict[str, int]]
+"""Query id to document id to grade."""
 
 
 def read_run(uri: str) -> Run:
-    """``query Q0 document rank score tag``. As with trec_eval the scores decide the order, and the ranks do not count.
+    """Reads a run: lines ``query Q0 document rank score tag``.
+
+    As with trec_eval, the scores decide the order and the ranks are ignored.
 
     Raises:
-        UserError: the file is missing, empty or malformed, or names a document twice for a query.
+        UserError: the file is missing, empty or malformed, or ranks a document twice for a query.
     """
     run: Run = {}
-    for where, line in _lines(uri, "run"):
-        query_id, doc_id, score = _run_fields(line, where)
+    for location, line in _lines(uri, "run"):
+        query_id, doc_id, score = _run_fields(line, location)
         documents = run.setdefault(query_id, {})
         if doc_id in documents:
-            raise UserError(f"{where}: document {doc_id!r} stands twice in the ranking of query {query_id!r}")
+            raise UserError(f"{location}: document {doc_id!r} is ranked twice for query {query_id!r}; remove one line")
         documents[doc_id] = score
     if not run:
-        raise UserError(f"run {uri} is empty: no line has a ranking")
+        raise UserError(f"run {uri} is empty: it has no line with a ranked document")
     return run
 
 
-def read_qrels(uri: str) -> dict[str, dict[str, int]]:
-    """``query 0 document grade``, or BEIR's ``query document grade`` with a line of headings.
+def read_qrels(uri: str) -> Qrels:
+    """Reads judgements: lines ``query 0 document grade``, or BEIR's ``query document grade`` after a line of headings.
 
     Raises:
         UserError: the file is missing, empty or malformed.
     """
-    qrels: dict[str, dict[str, int]] = {}
-    for number, (where, line) in enumerate(_lines(uri, "qrels")):
+    qrels: Qrels = {}
+    for number, (location, line) in enumerate(_lines(uri, "qrels")):
         fields = _qrels_fields(line)
         try:
             query_id, doc_id, grade = fields[0], fields[1], int(fields[2])
         except (IndexError, ValueError):
             if number == 0:
                 continue  # headings
-            raise UserError(f"{where}: query id, 0, document id and a whole number are expected") from None
+            raise UserError(f"{location}: expected query id, 0, document id and a whole number as grade") from None
         qrels.setdefault(query_id, {})[doc_id] = grade
     if not qrels:
-        raise UserError(f"qrels {uri} are empty: no line has a judgement")
+        raise UserError(f"qrels {uri} are empty: the file has no line with a judgement")
     return qrels
 
 
-def questions_of(qrels: Mapping[str, Mapping[str, int]], task: str) -> pa.Table:
-    """``schemas.QUESTIONS`` without texts."""
+def questions_from_qrels(qrels: Mapping[str, Mapping[str, int]], task: str) -> pa.Table:
+    """Returns ``schemas.QUESTIONS`` without texts; documents of a positive grade are gold documents.
+
+    Args:
+        qrels: of ``read_qrels``.
+        task: the task of all questions.
+    """
     rows = [
-        question_row(task, query_id, "", "", {doc_id: grade for doc_id, grade in judged.items() if grade > 0})
-        for query_id, judged in qrels.items()
+        question_row(task, query_id, "", "", {doc_id: grade for doc_id, grade in grades.items() if grade > 0})
+        for query_id, grades in qrels.items()
     ]
     return pa.Table.from_pylist(rows, schema=schemas.QUESTIONS)
 
 
-def ranking_of(run: Run, questions: pa.Table, uri: str) -> pa.Table:
-    """``schemas.RANKING`` of the questions in a run, whose query ids may be ours (``task/query``) or bare.
+def ranking_from_run(run: Run, questions: pa.Table, uri: str) -> pa.Table:
+    """Returns ``schemas.RANKING`` of the questions that a run contains, without excluded documents.
 
-    Excluded documents leave it. Questions that the run does not have are left out.
+    Args:
+        run: of ``read_run``; its query ids have the form ``task/query`` or are those of the questions.
+        questions: ``schemas.QUESTIONS``.
+        uri: of the run, for the error message.
 
     Raises:
-        UserError: the run has none of the questions.
+        UserError: the run contains none of the questions.
     """
     rows: list[dict[str, Any]] = []
     for question in questions.select(["task", "query_id", "excluded_ids"]).to_pylist():
         task, query_id = question["task"], question["query_id"]
-        documents = run.get(f"{task}/{query_id}", run.get(query_id, {}))
+        scores = run.get(f"{task}/{query_id}", run.get(query_id, {}))
         excluded = set(question["excluded_ids"])
-        # trec_eval's order: scores are single-precision numbers, of equal ones the greater document id comes first.
-        kept = sorted(
-            ((np.float32(score), doc_id) for doc_id, score in documents.items() if doc_id not in excluded), reverse=True
+        # trec_eval's order: scores in single precision; of equal scores the greater document id comes first.
+        order = sorted(
+            ((np.float32(score), doc_id) for doc_id, score in scores.items() if doc_id not in excluded), reverse=True
         )
         rows += [
             {"task": task, "query_id": query_id, "doc_id": doc_id, "rank": rank, "score": score}
-            for rank, (score, doc_id) in enumerate(kept, start=1)
+            for rank, (score, doc_id) in enumerate(order, start=1)
         ]
     if not rows:
-        some = ", ".join(repr(query_id) for query_id in list(run)[:3])
-        raise UserError(f"run {uri} ranks none of the queries that are judged; its query ids are like {some}")
+        examples = ", ".join(repr(query_id) for query_id in list(run)[:3])
+        raise UserError(f"run {uri} ranks none of the judged queries; it has query ids such as {examples}")
     return pa.Table.from_pylist(rows, schema=schemas.RANKING)
 
 
-def run_lines(ranking: pa.Table, tag: str) -> str:
-    """``schemas.RANKING`` as a run; fields are separated by tabs, the query id is ``task/query``."""
+def format_run(ranking: pa.Table, tag: str) -> str:
+    """Returns the lines of a run: fields separated by tabs, query ids of the form ``task/query``.
+
+    Args:
+        ranking: ``schemas.RANKING``.
+        tag: the name of the system.
+    """
     lines = [
         f"{row['task']}/{row['query_id']}\tQ0\t{row['doc_id']}\t{row['rank']}\t{row['score']:.9g}\t{tag}"
         for row in ranking.to_pylist()
@@ -100,6 +121,7 @@ def run_lines(ranking: pa.Table, tag: str) -> str:
 
 
 def _lines(uri: str, kind: str) -> Iterator[tuple[str, str]]:
+    """Yields (location for error messages, line) of every line that is not blank."""
     try:
         text = storage.read_bytes(uri).decode("utf-8-sig")
     except FileNotFoundError:
@@ -111,7 +133,8 @@ def _lines(uri: str, kind: str) -> Iterator[tuple[str, str]]:
             yield f"{uri}, line {number}", line.rstrip("\r")
 
 
-def _run_fields(line: str, where: str) -> tuple[str, str, float]:
+def _run_fields(line: str, location: str) -> tuple[str, str, float]:
+    """Returns query id, document id and score of a line of a run."""
     fields: Sequence[str] = line.split("\t")
     if len(fields) != 6:
         words = line.split(" ") if "  " not in line and "\t" not in line else line.split()
@@ -125,10 +148,11 @@ def _run_fields(line: str, where: str) -> tuple[str, str, float]:
             raise ValueError
         return fields[0], fields[2], score
     except (IndexError, ValueError):
-        raise UserError(f"{where}: query id, Q0, document id, rank, score (a number) and tag are expected") from None
+        raise UserError(f"{location}: expected query id, Q0, document id, rank, score (a number) and tag") from None
 
 
 def _qrels_fields(line: str) -> Sequence[str]:
+    """Returns query id, document id and grade of a line of judgements; of a malformed line something else."""
     fields = line.split("\t")
     if len(fields) == 4:
         return [fields[0], *fields[2:]]

@@ -1,1 +1,1 @@
-"""Finding documents: BM25, exact dense search, their fusion, and the FAISS index that is served."""
+"""Retrieval: BM25, exact dense search, the fusion of ranked lists, and the vector indexes that are served."""

@@ -1,39 +1,41 @@
-"""The artefacts that the stages between corpus and training share, as they travel to the workers, and how these load
-them."""
+"""A corpus with its vectors, in the form in which stages send it to their workers, which load it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from reasonembed import schemas
 from reasonembed.artifacts import Artifact
 from reasonembed.config import Encode
-from reasonembed.remixer.generate import usable_queries
 from reasonembed.retrieval.collection import Collection, build_collections
 
-Encoder = Callable[[Sequence[str]], np.ndarray]
+QueryEncoder = Callable[[Sequence[str]], np.ndarray]
+"""Query texts to (queries, dim) unit vectors."""
 
 
 @dataclass(frozen=True)
 class EmbeddedCorpus:
-    """A corpus and its vectors by one model."""
+    """References to a corpus and to its vectors by one model; small enough to be sent to every worker."""
 
     name: str
-    """Of the model, for people."""
+    """Label of the model."""
     corpus: Artifact
+    """``schemas.CORPUS``."""
     embeddings: Artifact
-    """Of the whole corpus, made with ``model``."""
+    """``schemas.EMBEDDINGS`` of the whole corpus by ``model``."""
     model: str
+    """Folder or hub id of the model."""
     encode: Encode
+    """The settings for encoding queries."""
 
-    def collections(self) -> dict[str, Collection]:
+    def load_collections(self) -> dict[str, Collection]:
+        """Loads the documents of every task, with vectors."""
         return build_collections(self.corpus.table(schemas.CORPUS), self.embeddings.table(schemas.EMBEDDINGS))
 
-    def encoder(self) -> Encoder:
-        """Of queries."""
+    def load_query_encoder(self) -> QueryEncoder:
+        """Loads the model and returns its function that encodes queries."""
         from reasonembed.embedder.model import Embedder
 
         embedder = Embedder.load(self.model, self.encode)
@@ -45,10 +47,10 @@ class EmbeddedCorpus:
         )
 
 
-def queries_by_id(queries: Artifact) -> dict[str, dict[str, Any]]:
-    return {row["query_id"]: row for row in usable_queries(queries.table(schemas.QUERIES)).to_pylist()}
+def load_text_collections(corpus: Artifact) -> dict[str, Collection]:
+    """Loads the documents of every task, without vectors.
 
-
-def texts_of(corpus: Artifact) -> dict[str, Collection]:
-    """The corpus's texts by task, without vectors."""
+    Args:
+        corpus: ``schemas.CORPUS``.
+    """
     return build_collections(corpus.table(schemas.CORPUS))

@@ -1,22 +1,28 @@
-"""Scores to rankings: fusion of lexical and dense scores, and a top-k that breaks ties the same way everywhere."""
+"""Fusion of dense and lexical scores, and a top-k that breaks ties in the same way everywhere."""
 
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
-RRF_K = 60  # Cormack et al., SIGIR 2009
+RRF_K = 60  # the constant k of Cormack et al., SIGIR 2009
 Fusion = Literal["minmax", "rrf"]
 
 
 def min_max(scores: np.ndarray) -> np.ndarray:
-    """Scores of one query stretched to [0, 1]; all zero when they are all equal."""
+    """Returns the scores of one query, scaled to [0, 1]; all zero if they are all equal."""
     low, high = float(scores.min()), float(scores.max())
     return np.zeros_like(scores) if high <= low else (scores - low) / (high - low)
 
 
-def fuse(dense: np.ndarray, lexical: np.ndarray, lexical_weight: float) -> np.ndarray:
-    """Weighted sum of the min-max scaled scores of one query; both (documents,)."""
+def fuse_scores(dense: np.ndarray, lexical: np.ndarray, lexical_weight: float) -> np.ndarray:
+    """Returns the weighted sum of the min-max scaled scores of one query over all documents.
+
+    Args:
+        dense: (documents,).
+        lexical: (documents,).
+        lexical_weight: share of the lexical scores. With 0 or 1 the scores of one system are returned as they are.
+    """
     if lexical_weight == 0:
         return dense
     if lexical_weight == 1:
@@ -25,12 +31,12 @@ def fuse(dense: np.ndarray, lexical: np.ndarray, lexical_weight: float) -> np.nd
 
 
 def top_k(scores: np.ndarray, k: int, excluded: np.ndarray | None = None) -> np.ndarray:
-    """Positions of the k best scores, best first; ties go to the lower position.
+    """Returns the positions of the k best finite scores, best first; of equal scores the lower position comes first.
 
     Args:
         scores: (documents,).
-        k: how many; fewer come back when fewer are left.
-        excluded: positions that leave the ranking before the cut-off.
+        k: number of results; fewer are returned if fewer are left.
+        excluded: positions that are removed before the cut-off.
     """
     if excluded is not None and len(excluded):
         scores = scores.copy()
@@ -38,30 +44,34 @@ def top_k(scores: np.ndarray, k: int, excluded: np.ndarray | None = None) -> np.
     k = min(k, len(scores))
     if k == 0:
         return np.zeros(0, np.int64)
-    # Every score equal to the k-th best is a contestant, or a partial sort would break ties by chance.
+    # All scores equal to the k-th best are candidates, because a partial sort breaks ties arbitrarily.
     threshold = np.partition(scores, -k)[-k]
-    contestants = np.flatnonzero(scores >= threshold)
-    order = contestants[np.argsort(-scores[contestants], kind="stable")][:k]
+    candidates = np.flatnonzero(scores >= threshold)
+    order = candidates[np.argsort(-scores[candidates], kind="stable")][:k]
     best: np.ndarray = order[np.isfinite(scores[order])]
     return best
 
 
-def fuse_found(
-    found: Sequence[tuple[np.ndarray, np.ndarray]], method: Fusion, weights: Sequence[float], k: int
+def fuse_ranked_lists(
+    ranked_lists: Sequence[tuple[np.ndarray, np.ndarray]], method: Fusion, weights: Sequence[float], k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What several systems found for one query as one ranking: its k best ids and their scores.
+    """Fuses the ranked lists of several systems for one query.
 
-    ``minmax`` sums scores stretched to [0, 1] over each system's finds, where a document that it did not find gets its
-    worst, 0; ``rrf`` sums 1 / (60 + rank). Ties go to the document that the first of the systems has first.
+    ``minmax`` sums each list's scores, scaled to [0, 1]; a document that a list does not contain gets 0 from it, like
+    the last one of the list. ``rrf`` sums 1 / (60 + rank) (Cormack et al., SIGIR 2009). Of equal sums the document
+    comes first that is first in the earliest list.
 
     Args:
-        found: (ids, scores) of each system, best first.
+        ranked_lists: (ids, scores) of every system, best first.
         method: of fusion.
-        weights: of the systems.
-        k: how many.
+        weights: one per system.
+        k: number of results.
+
+    Returns:
+        Ids and fused scores of the k best documents, best first.
     """
     fused: dict[object, float] = {}
-    for (ids, scores), weight in zip(found, weights, strict=True):
+    for (ids, scores), weight in zip(ranked_lists, weights, strict=True):
         if not len(ids):
             continue
         if method == "rrf":
@@ -69,8 +79,8 @@ def fuse_found(
         else:
             spread = float(scores.max() - scores.min())
             points = (scores - scores.min()) / spread if spread else np.ones_like(scores)
-        for name, value in zip(ids.tolist(), points.tolist(), strict=True):
-            fused[name] = fused.get(name, 0.0) + weight * value
-    names, values = np.array(list(fused), dtype=found[0][0].dtype), np.array(list(fused.values()))
-    best = top_k(values, k)
-    return names[best], values[best]
+        for doc_id, value in zip(ids.tolist(), points.tolist(), strict=True):
+            fused[doc_id] = fused.get(doc_id, 0.0) + weight * value
+    doc_ids, sums = np.array(list(fused), dtype=ranked_lists[0][0].dtype), np.array(list(fused.values()))
+    best = top_k(sums, k)
+    return doc_ids[best], sums[best]
