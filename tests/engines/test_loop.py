@@ -1,8 +1,7 @@
-"""The training loop on real engines: one rank or two, any ZeRO stage, in one go or resumed, the result is the same."""
+"""The training loop on real engines: the result is the same on one rank or two, in any ZeRO stage, resumed or not."""
 
 import json
 import os
-import socket
 import subprocess
 import sys
 
@@ -10,11 +9,12 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from parts import MemoryBatches, training_rows
+from factories import MemoryBatches, training_rows
+from processes import free_port
 
 from reasonembed.config import Encode, Train
 from reasonembed.errors import UserError
-from reasonembed.redapter.loop import NonFiniteLoss
+from reasonembed.redapter.training_loop import NonFiniteLoss
 
 EVERY_TERM = {
     "positives": 2,
@@ -26,25 +26,25 @@ EVERY_TERM = {
     "negatives": "stratified",
 }
 LORA = {"lora_rank": 4, "lora_targets": ["query", "value"], "lora_dropout": 0.2, "gradient_checkpointing": True}
-SHORT_PASSES = {"grad_cache": True, "batch_tokens": 64}
+GRAD_CACHE = {"grad_cache": True, "batch_tokens": 64}
 RUNS = {
     "torch": {"engine": "torch", "zero_stage": 0},
-    "torch, grad cache": {"engine": "torch", "zero_stage": 0, **SHORT_PASSES},
+    "torch, grad cache": {"engine": "torch", "zero_stage": 0, **GRAD_CACHE},
     "torch, every term": {"engine": "torch", "zero_stage": 0, **EVERY_TERM},
     "zero 0": {"zero_stage": 0},
     "zero 1": {"zero_stage": 1},
     "zero 2": {"zero_stage": 2},
     "zero 3": {"zero_stage": 3},
-    "zero 1, grad cache": {"zero_stage": 1, **SHORT_PASSES},
-    "zero 2, grad cache, every term": {"zero_stage": 2, **SHORT_PASSES, **EVERY_TERM},
-    "zero 3, grad cache": {"zero_stage": 3, **SHORT_PASSES},
+    "zero 1, grad cache": {"zero_stage": 1, **GRAD_CACHE},
+    "zero 2, grad cache, every term": {"zero_stage": 2, **GRAD_CACHE, **EVERY_TERM},
+    "zero 3, grad cache": {"zero_stage": 3, **GRAD_CACHE},
     "zero 1, bfloat16": {"zero_stage": 1, "dtype": "bfloat16"},
     "zero 3, bfloat16": {"zero_stage": 3, "dtype": "bfloat16"},
     "zero 1, lora": {"zero_stage": 1, **LORA},
-    "zero 1, lora, grad cache": {"zero_stage": 1, **LORA, **SHORT_PASSES},
+    "zero 1, lora, grad cache": {"zero_stage": 1, **LORA, **GRAD_CACHE},
 }
-# Dropout and rounding differ from one number of ranks to another.
-SAME_ON_ONE = [name for name in RUNS if "lora" not in name and "bfloat" not in name]
+# Dropout and rounding in bfloat16 depend on the number of ranks.
+SAME_ON_ONE_RANK = [name for name in RUNS if "lora" not in name and "bfloat" not in name]
 
 
 def settings_of(name, workers, **changes):
@@ -64,21 +64,21 @@ def settings_of(name, workers, **changes):
 
 
 def run(model, settings, folder=None, resume_from=None):
-    """History, dev scores and a few vectors; every checkpoint is left in ``folder``."""
+    """Returns history, held-out scores, intensities and sums of the weights; writes all checkpoints to ``folder``."""
     from reasonembed.embedder.model import Embedder
-    from reasonembed.redapter import loop
+    from reasonembed.redapter import training_loop
 
     rows = training_rows()
 
     def on_checkpoint(engine, state):
         if folder is not None:
-            place = folder / str(state.step)
-            place.mkdir(parents=True, exist_ok=True)
-            loop.save(engine, state, place, settings)
+            checkpoint = folder / str(state.step)
+            checkpoint.mkdir(parents=True, exist_ok=True)
+            training_loop.save_checkpoint(engine, state, checkpoint, settings)
 
-    batches = MemoryBatches(rows[4:], settings, dev=rows[:4])
+    batches = MemoryBatches(rows[4:], settings, held_out=rows[:4])
     dtype = getattr(torch, settings.dtype)
-    engine, state = loop.train(
+    engine, state = training_loop.train(
         Embedder.load(str(model), dtype=dtype),
         batches,
         settings,
@@ -88,25 +88,25 @@ def run(model, settings, folder=None, resume_from=None):
         lambda *_: None,
         on_checkpoint,
     )
-    with engine.whole_weights():
+    with engine.gathered_weights():
         weights = {n: p.detach().double().sum().item() for n, p in engine.model.named_parameters() if p.requires_grad}
-    return {"history": state.history, "dev": state.dev, "intensity": state.intensity, "weights": weights}
+    return {"history": state.history, "held_out": state.held_out, "intensity": state.intensity, "weights": weights}
 
 
-def worker(rank, world, port, model, folder):
-    torch.set_num_threads(1)  # as Ray's workers have it
+def run_rank(rank, world, port, model, folder):
+    torch.set_num_threads(1)  # as in Ray's workers
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
-    found = {}
-    for name in RUNS if world == 2 else SAME_ON_ONE:
+    results = {}
+    for name in RUNS if world == 2 else SAME_ON_ONE_RANK:
         settings = settings_of(name, world)
-        place = folder / f"{world}-{name}"
-        found[name] = run(model, settings, place)
+        checkpoints = folder / f"{world}-{name}"
+        results[name] = run(model, settings, checkpoints)
         if world == 2:
-            found[f"{name}, resumed"] = run(model, settings, resume_from=place / "2")
+            results[f"{name}, resumed"] = run(model, settings, resume_from=checkpoints / "2")
         elif name in ("torch", "zero 0"):
-            found[f"{name}, taken up"] = run(model, settings, resume_from=folder / f"2-{name}" / "2")
+            results[f"{name}, resumed from two ranks"] = run(model, settings, resume_from=folder / f"2-{name}" / "2")
     if world == 1:
-        with pytest.raises(UserError, match="lies in 2 shards and cannot be taken up by 1 workers"):
+        with pytest.raises(UserError, match="has 2 shards and cannot be loaded by 1 workers"):
             run(model, settings_of("zero 1", 1), resume_from=folder / "2-zero 1" / "2")
         with pytest.raises(
             NonFiniteLoss, match=r"step 1: the loss of 6 queries is not a finite number \(water-"
@@ -114,48 +114,46 @@ def worker(rank, world, port, model, folder):
             run(model, settings_of("torch", 1, learning_rate=1e30))
         assert len(caught.value.query_ids) == 6
     if rank == 0:
-        (folder / f"{world}.json").write_text(json.dumps(found))
+        (folder / f"{world}.json").write_text(json.dumps(results))
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def results(tiny_model, tmp_path_factory):
+    """The results of all runs by name, by number of ranks."""
     folder = tmp_path_factory.mktemp("loop")
     for world in (2, 1):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        mp.spawn(worker, args=(world, port, tiny_model, folder), nprocs=world)
-    return {world: json.loads((folder / f"{world}.json").read_text()) for world in (1, 2)} | {"folder": folder}
+        mp.spawn(run_rank, args=(world, free_port(), tiny_model, folder), nprocs=world)
+    return {world: json.loads((folder / f"{world}.json").read_text()) for world in (1, 2)}
 
 
 def losses(result):
     return [figures["loss"] for figures in result["history"]]
 
 
-def assert_same(one, other):
+def assert_equal_results(one, other):
     assert losses(one) == pytest.approx(losses(other), abs=1e-5)
     assert one["weights"] == pytest.approx(other["weights"], abs=1e-3, rel=1e-5)
-    assert [value for _, value in one["dev"]] == pytest.approx([value for _, value in other["dev"]], abs=1e-5)
+    assert [value for _, value in one["held_out"]] == pytest.approx([value for _, value in other["held_out"]], abs=1e-5)
 
 
-def test_training_learns_and_every_query_is_logged(results):
+def test_the_loss_falls_and_every_query_is_logged(results):
     for name, result in results[2].items():
-        if "lora" not in name:  # dropout makes the loss of a step a matter of luck
+        if "lora" not in name:  # with dropout the loss of a single step is random
             assert losses(result)[-1] < losses(result)[0], name
         assert [figures["learning_rate"] for figures in result["history"]][-1] < 1e-3
         assert len(result["intensity"]) == 4 * 6
-        assert [step for step, _ in result["dev"]] == [2, 4]
+        assert [step for step, _ in result["held_out"]] == [2, 4]
 
 
-@pytest.mark.parametrize("name", SAME_ON_ONE)
+@pytest.mark.parametrize("name", SAME_ON_ONE_RANK)
 def test_two_ranks_equal_one(results, name):
-    assert_same(results[1][name], results[2][name])
+    assert_equal_results(results[1][name], results[2][name])
 
 
 @pytest.mark.parametrize("name", ["zero 0", "zero 1", "zero 2", "zero 3"])
 def test_every_zero_stage_equals_plain_torch(results, name):
-    assert_same(results[2][name], results[2]["torch"])
+    assert_equal_results(results[2][name], results[2]["torch"])
 
 
 @pytest.mark.parametrize(
@@ -168,7 +166,7 @@ def test_every_zero_stage_equals_plain_torch(results, name):
     ],
 )
 def test_grad_cache_equals_direct(results, cached, direct):
-    assert_same(results[2][cached], results[2][direct])
+    assert_equal_results(results[2][cached], results[2][direct])
 
 
 @pytest.mark.parametrize("name", list(RUNS))
@@ -177,18 +175,18 @@ def test_resumed_equals_uninterrupted_to_the_last_bit(results, name):
 
 
 @pytest.mark.parametrize("name", ["torch", "zero 0"])
-def test_another_number_of_ranks_takes_up_a_whole_checkpoint(results, name):
-    assert_same(results[1][f"{name}, taken up"], results[2][name])
+def test_a_checkpoint_without_shards_can_be_resumed_by_another_number_of_ranks(results, name):
+    assert_equal_results(results[1][f"{name}, resumed from two ranks"], results[2][name])
 
 
 WITHOUT_DEEPSPEED = """
 import sys
-sys.modules["deepspeed"] = None  # an import of it fails
+sys.modules["deepspeed"] = None  # makes its import fail
 sys.path.insert(0, "tests/engines")
 import test_loop
 from pathlib import Path
-found = test_loop.run(Path(sys.argv[1]), test_loop.settings_of("torch", 1))
-print(found["history"][-1]["loss"])
+result = test_loop.run(Path(sys.argv[1]), test_loop.settings_of("torch", 1))
+print(result["history"][-1]["loss"])
 """
 
 

@@ -1,1 +1,1 @@
-"""The embedder: a transformer, a pooling, a length and the prompts that go with it."""
+"""The embedder: a transformer model with its pooling, its length limit and its prompts."""

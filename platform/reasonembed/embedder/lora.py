@@ -1,20 +1,25 @@
-"""LoRA adapters on the backbone, and the weights with the adapters merged in."""
+"""LoRA adapters on the linear layers of a backbone (Hu et al., 2021, arXiv 2106.09685)."""
 
 from collections.abc import Sequence
-from typing import Any
 
-import torch
 from peft import LoraConfig, get_peft_model
-from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from reasonembed.errors import UserError
 
-WRAPPER, INNER = "base_model.model.", ".base_layer"
-
 
 def add_adapters(backbone: nn.Module, rank: int, alpha: int, dropout: float, targets: Sequence[str]) -> nn.Module:
-    """The backbone with its weights frozen and an adapter beside every target layer.
+    """Freezes the weights of the backbone and adds an adapter to every target layer.
+
+    Args:
+        backbone: a ``transformers`` model.
+        rank: rank r of the two factors of an adapter.
+        alpha: an adapter's output is scaled by alpha / r.
+        dropout: probability with which an input of an adapter is set to zero in training.
+        targets: ends of the names of the layers.
+
+    Returns:
+        The backbone inside a ``peft.PeftModel``.
 
     Raises:
         UserError: no layer has such a name.
@@ -30,22 +35,3 @@ def add_adapters(backbone: nn.Module, rank: int, alpha: int, dropout: float, tar
             f"train.lora_targets: the model has no layer named {' or '.join(targets)}; its linear layers end in "
             f"{', '.join(sorted(linear))}"
         ) from None
-
-
-def merged_weights(backbone: nn.Module) -> dict[str, torch.Tensor]:
-    """The state of the plain backbone, adapters added in; the live weights stay as they are.
-
-    Merging and unmerging them in place would leave rounding behind, and a training that goes on would no longer be the
-    one without the export.
-    """
-    deltas: dict[str, torch.Tensor] = {}
-    for name, module in backbone.named_modules():
-        if isinstance(module, LoraLayer):
-            layer: Any = module
-            deltas[name.removeprefix(WRAPPER) + ".weight"] = layer.get_delta_weight("default")
-    state = {}
-    for name, value in backbone.state_dict().items():
-        if "lora_" not in name:
-            plain = name.removeprefix(WRAPPER).replace(INNER, "")
-            state[plain] = value.detach() + deltas[plain].to(value) if plain in deltas else value.detach().clone()
-    return state

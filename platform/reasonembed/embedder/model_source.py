@@ -1,4 +1,4 @@
-"""Where a model comes from, and the hash that stands for it. Loads neither torch nor the model."""
+"""The source of a model (folder, hub, bucket or package) and its fingerprint. Loads neither torch nor the model."""
 
 import importlib
 import logging
@@ -11,11 +11,15 @@ from reasonembed.ids import digest
 
 log = logging.getLogger(__name__)
 
-FILES = (".safetensors", ".json", ".txt", ".model")
+# Suffixes of the files that decide a model's vectors.
+FILE_SUFFIXES = (".safetensors", ".json", ".txt", ".model")
 
 
 def resolve(name: str) -> str:
-    """A folder or hub id that ``transformers`` can load, for a model as the config names it.
+    """Returns the folder or hub id that ``transformers`` can load, for a model as the config names it.
+
+    Args:
+        name: folder, hub id or ``package:<module>``.
 
     Raises:
         UserError: ``package:<module>`` is not installed, or a path does not exist.
@@ -25,7 +29,7 @@ def resolve(name: str) -> str:
         try:
             return str(importlib.import_module(module).get_model_path())
         except (ImportError, AttributeError):
-            raise UserError(f"model {name}: no installed package {module!r} carries a model") from None
+            raise UserError(f"model {name}: no installed package {module!r} contains a model") from None
     if Path(name).is_dir():
         return str(Path(name).resolve())
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -34,49 +38,54 @@ def resolve(name: str) -> str:
 
 
 def local_folder(name: str) -> str:
-    """A folder with the model's files; those of a hub id are fetched into the hub's own cache first.
+    """Returns a folder with the model's files; a model on the hub is first downloaded into the hub's own cache.
 
     Raises:
-        UserError: it cannot be had.
+        UserError: the model does not exist or cannot be downloaded.
     """
-    place = resolve(name)
-    if Path(place).is_dir():
-        return place
+    source = resolve(name)
+    if Path(source).is_dir():
+        return source
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    patterns = [f"*{suffix}" for suffix in (*FILE_SUFFIXES, ".py", ".jinja")]
     try:
-        return str(snapshot_download(place, allow_patterns=[f"*{suffix}" for suffix in (*FILES, ".py", ".jinja")]))
+        return str(snapshot_download(source, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise UserError(f"model {name} cannot be loaded from the hub: {_first_line(error)}") from None
 
 
 def model_fingerprint(name: str) -> str:
-    """Hash of all that decides the vectors: weights, tokenizer, pooling, prompts. Of a hub id it is its revision.
+    """Returns a hash of everything that decides the vectors: weights, tokenizer, pooling, prompts.
+
+    For a model on the hub it is the hash of its revision.
+
+    Args:
+        name: folder, ``s3://`` folder, hub id or ``package:<module>``.
 
     Raises:
-        UserError: the model is not there, or the hub does not say which revision it has.
+        UserError: the model does not exist, or its revision cannot be determined.
     """
     if storage.is_s3(name):
-        names = [path for path in storage.list_files(name) if path.endswith(FILES)]
+        names = [path for path in storage.list_files(name) if path.endswith(FILE_SUFFIXES)]
         if not names:
-            raise UserError(f"model {name}: no model's files there")
-        return _of_files(name, names)
+            raise UserError(f"model {name}: the folder contains no model files")
+        return _files_fingerprint(name, names)
     folder = Path(resolve(name))
     if not folder.is_dir():
         return digest("hub", name, _revision(name))
-    return _of_files(
-        str(folder), sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix in FILES)
-    )
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in FILE_SUFFIXES)
+    return _files_fingerprint(str(folder), names)
 
 
-def _of_files(root: str, names: Sequence[str]) -> str:
+def _files_fingerprint(root: str, names: Sequence[str]) -> str:
     entries = [storage.describe_file(root, name) for name in names]
     return digest("folder", *(part for entry in entries for part in (entry.path, entry.sha256)))
 
 
 def _revision(hub_id: str) -> str:
-    """The commit that the hub has of a model; without a network that of the hub's cache."""
+    """Returns the commit of a model on the hub; without a network, the commit in the hub's local cache."""
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -84,7 +93,7 @@ def _revision(hub_id: str) -> str:
         return str(HfApi().model_info(hub_id, timeout=10).sha)
     except (HfHubHTTPError, HFValidationError) as error:
         raise UserError(f"model {hub_id}: {_first_line(error)}") from None
-    except Exception as error:  # noqa: BLE001 -- no network, in the words of whatever HTTP library the hub's client uses
+    except Exception as error:  # noqa: BLE001 -- no network; the type depends on the HTTP library of the hub's client
         log.debug("the hub does not answer: %s", error)
     try:
         return Path(snapshot_download(hub_id, local_files_only=True)).name

@@ -1,4 +1,4 @@
-"""From token states to one unit vector per text."""
+"""Pooling: the token states of a text become one unit vector."""
 
 import torch
 import torch.nn.functional as F
@@ -7,21 +7,21 @@ MODES = ("mean", "cls", "lasttoken")
 
 
 def pool(states: torch.Tensor, mask: torch.Tensor, mode: str) -> torch.Tensor:
-    """Pool token states into L2-normalised vectors.
+    """Pools token states into L2-normalised vectors.
 
     Args:
         states: (batch, tokens, dim), the last hidden layer.
-        mask: (batch, tokens), 1 for real tokens; padding may stand on either side.
+        mask: (batch, tokens), 1 for real tokens; the padding may be on either side.
         mode: one of ``MODES``.
 
     Returns:
-        (batch, dim) in the type of ``states``.
+        (batch, dim) unit vectors, in the number format of ``states``.
     """
     if mode == "mean":
         weights = mask.unsqueeze(-1).to(states.dtype)
         vectors = (states * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
     else:
-        # The first or last real token, wherever the tokenizer puts its padding.
+        # The first or last real token; some tokenizers pad on the left, others on the right.
         positions = torch.arange(mask.shape[1], device=mask.device)
         if mode == "cls":
             index = torch.where(mask.bool(), positions, mask.shape[1]).argmin(1)

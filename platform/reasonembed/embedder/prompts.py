@@ -1,20 +1,21 @@
-"""What goes before a query's text. Before a document's goes what the model's folder asks for, mostly nothing."""
+"""The text form in which queries and documents are encoded."""
 
 INSTRUCT = "Instruct: {instruction}\nQuery: {query}"
 
 
 def query_text(query: str, instruction: str, instruct: bool, prompt: str = "") -> str:
-    """A query as it is encoded.
+    """Returns a query in the form in which it is encoded.
 
     Args:
-        query: bare.
-        instruction: of its task.
-        instruct: the model was trained with ``Instruct: {task}\\nQuery: {query}`` (METHOD §2), which is then used.
-        prompt: what the model's own folder puts before queries otherwise.
+        query: the query alone.
+        instruction: the instruction of the query's task.
+        instruct: whether the model was trained with ``Instruct: {task}\\nQuery: {query}`` (ReasonEmbed, arXiv
+            2510.08252); if so, that form is used.
+        prompt: in the other case, the prompt that the model's own folder puts before queries.
     """
     return INSTRUCT.format(instruction=instruction, query=query) if instruct and instruction else prompt + query
 
 
 def document_text(title: str, text: str) -> str:
-    """Title and text as one passage, as BEIR joins them."""
+    """Joins title and text into one passage, as BEIR does."""
     return f"{title} {text}".strip()

@@ -1,1 +1,1 @@
-"""Redapter: training the embedder with RI-InfoNCE. Nothing here knows Ray."""
+"""Redapter: trains the embedder with RI-InfoNCE (ReasonEmbed, arXiv 2510.08252). Imports no Ray."""

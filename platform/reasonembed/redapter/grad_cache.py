@@ -1,4 +1,14 @@
-"""Texts to vectors in training: passes over texts of like length, and GradCache for batches larger than memory."""
+"""GradCache: gradients of a batch that is larger than memory (Gao et al., 2021, arXiv 2101.06983, section 3).
+
+The texts of a step are split into micro-batches, and a step has these parts:
+
+1. forward passes without a graph give the representations (unit vectors) of all texts;
+2. the loss of the whole batch gives the gradient of every representation, which is cached;
+3. a second forward pass of each micro-batch, now with a graph, carries its cached gradients to the weights, where they
+   accumulate.
+
+Without GradCache the representations are computed with a graph in part 1, and part 3 falls away.
+"""
 
 import ctypes
 from collections.abc import Sequence
@@ -8,92 +18,112 @@ from typing import Any
 import torch
 
 from reasonembed.embedder.token_batches import token_batches
-from reasonembed.redapter.gather import largest
+from reasonembed.redapter.gather import max_over_ranks
 
-_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it
 
 
 @dataclass(frozen=True)
 class MicroBatches:
-    """The texts of one kind (queries, passages, rewrites) of this rank and step.
+    """The texts of one kind (queries, passages or rewrites) of this rank and step, split into micro-batches.
 
     Args:
         ids: token ids of every text.
-        passes: positions of the texts of each forward pass.
-        seed: of dropout, where there is any; each pass has its own below it.
+        positions: for each micro-batch, the positions of its texts in ``ids``.
+        seed: of dropout; micro-batch number n uses ``seed + n``.
     """
 
     ids: Sequence[Sequence[int]]
-    passes: Sequence[Sequence[int]]
+    positions: Sequence[Sequence[int]]
     seed: int
 
+    def __len__(self) -> int:
+        return len(self.positions)
 
-def tower(
-    ids: Sequence[Sequence[int]], batch_tokens: int, seed: int, same_on_all_ranks: bool, device: Any
+
+def micro_batches(
+    ids: Sequence[Sequence[int]], batch_tokens: int, seed: int, same_number_on_all_ranks: bool, device: Any
 ) -> MicroBatches:
-    """Split texts into passes of at most ``batch_tokens``, padding included.
+    """Splits texts into micro-batches of similar length.
 
     Args:
         ids: token ids of every text.
-        batch_tokens: the budget.
+        batch_tokens: tokens in a micro-batch at most, padding included.
         seed: of dropout.
-        same_on_all_ranks: every rank must run as many passes, because each of them exchanges something.
-        device: for the word with the other ranks.
+        same_number_on_all_ranks: whether every rank must have the same number of micro-batches, because the engine
+            exchanges data with every pass. Every rank must call this function then.
+        device: that runs the passes.
     """
     lengths = [len(row) for row in ids]
-    passes = token_batches(lengths, batch_tokens, device)
-    if same_on_all_ranks:
-        passes = split_further(passes, lengths, largest(len(passes), device))
-    return MicroBatches(ids, passes, seed)
+    positions = token_batches(lengths, batch_tokens, device)
+    if same_number_on_all_ranks:
+        positions = split_further(positions, lengths, max_over_ranks(len(positions), device))
+    return MicroBatches(ids, positions, seed)
 
 
-def split_further(passes: Sequence[Sequence[int]], lengths: Sequence[int], wanted: int) -> list[list[int]]:
-    """As many passes as wanted, the heaviest split in half as often as it takes."""
-    found = [list(one) for one in passes]
-    while len(found) < wanted:
-        costs = [len(one) * max(lengths[i] for i in one) if len(one) > 1 else 0 for one in found]
-        heaviest = costs.index(max(costs))
-        one = found[heaviest]
-        found[heaviest : heaviest + 1] = [one[: len(one) // 2], one[len(one) // 2 :]]
-    return found
-
-
-def embed(engine: Any, texts: MicroBatches, many_passes: bool = False) -> torch.Tensor:
-    """(texts, dim) float32 vectors in the order of the texts.
+def split_further(positions: Sequence[Sequence[int]], lengths: Sequence[int], number: int) -> list[list[int]]:
+    """Halves the micro-batch with the most padded tokens until there are ``number`` of them.
 
     Args:
-        engine: runs the model.
-        texts: of one kind.
-        many_passes: as GradCache has them, without gradient: memory is watched.
+        positions: of the texts of each micro-batch.
+        lengths: tokens of every text.
+        number: of micro-batches; a smaller number than there are changes nothing.
+    """
+    batches = [list(batch) for batch in positions]
+    while len(batches) < number:
+        costs = [len(batch) * max(lengths[i] for i in batch) if len(batch) > 1 else 0 for batch in batches]
+        largest = costs.index(max(costs))
+        batch = batches[largest]
+        batches[largest : largest + 1] = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+    return batches
+
+
+def representations(engine: Any, batches: MicroBatches, release_memory: bool = False) -> torch.Tensor:
+    """Runs the model on all micro-batches; the caller decides by ``torch.no_grad`` whether a graph is built.
+
+    Args:
+        engine: a ``TrainingEngine``.
+        batches: the texts.
+        release_memory: whether to return freed memory to the system after every pass, as GradCache needs.
+
+    Returns:
+        (texts, dim) float32 unit vectors, in the order of the texts.
     """
     parts = []
-    for number in range(len(texts.passes)):
-        parts.append(_forward(engine, texts, number))
-        if many_passes:
-            _give_back_memory()
-    order = torch.tensor([position for one in texts.passes for position in one], device=parts[0].device)
+    for number in range(len(batches)):
+        parts.append(_forward(engine, batches, number))
+        if release_memory:
+            _release_memory()
+    order = torch.tensor([position for batch in batches.positions for position in batch], device=parts[0].device)
     return torch.cat(parts)[torch.argsort(order)]
 
 
-def backward_again(engine: Any, texts: MicroBatches, gradient: torch.Tensor) -> None:
-    """The second half of GradCache: each pass once more, now with its part of the vectors' gradient (texts, dim)."""
-    for number, positions in enumerate(texts.passes):
-        vectors = _forward(engine, texts, number)
-        engine.backward((vectors * gradient[list(positions)]).sum())
-        _give_back_memory()
+def accumulate_gradients(engine: Any, batches: MicroBatches, gradients: torch.Tensor) -> None:
+    """Runs every micro-batch again, with a graph, and carries its cached gradients back to the weights.
 
-
-def _give_back_memory() -> None:
-    """Let the system have what a finished pass has freed.
-
-    The next pass has another shape and fits badly into the holes that this one leaves: over the hundreds of passes of a
-    large batch a process on a CPU would grow by as much as the model itself needs.
+    Args:
+        engine: a ``TrainingEngine``.
+        batches: the texts.
+        gradients: (texts, dim) gradient of the loss with respect to each representation.
     """
-    if _trim is not None:
-        _trim(0)
+    for number, positions in enumerate(batches.positions):
+        vectors = _forward(engine, batches, number)
+        engine.backward((vectors * gradients[list(positions)]).sum())
+        _release_memory()
 
 
-def _forward(engine: Any, texts: MicroBatches, number: int) -> torch.Tensor:
-    # Both halves of GradCache, and a resumed run, must drop out the same units.
-    torch.manual_seed(texts.seed + number)
-    return engine(engine.model.pad([texts.ids[i] for i in texts.passes[number]])).float()  # type: ignore[no-any-return]
+def _release_memory() -> None:
+    """Returns freed memory to the system.
+
+    The next pass has another shape and fits badly into the gaps that this one leaves. Over the hundreds of passes of a
+    large batch, a process on a CPU would grow by as much memory as the model itself needs.
+    """
+    if _malloc_trim is not None:
+        _malloc_trim(0)
+
+
+def _forward(engine: Any, batches: MicroBatches, number: int) -> torch.Tensor:
+    # Both forward passes of GradCache, and a resumed training, must drop out the same units.
+    torch.manual_seed(batches.seed + number)
+    batch = engine.model.pad([batches.ids[i] for i in batches.positions[number]])
+    return engine(batch).float()  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""How well the model ranks the passages of queries that were held out of training."""
+"""Evaluation of a model in training on queries that are held out of training."""
 
 from typing import Any
 
@@ -9,46 +9,55 @@ from ir_measures import nDCG
 
 from reasonembed.config import Encode, Train
 from reasonembed.embedder.prompts import query_text
-from reasonembed.redapter.batch_plan import shares
+from reasonembed.redapter.batch_plan import rows_per_rank
 from reasonembed.redapter.engines import TrainingEngine
-from reasonembed.redapter.gather import largest, rank, total, world_size
-from reasonembed.redapter.grad_cache import embed, tower
+from reasonembed.redapter.gather import max_over_ranks, rank, sum_over_ranks, world_size
+from reasonembed.redapter.grad_cache import micro_batches, representations
 
 
 @torch.no_grad()
-def evaluate_held_out(engine: TrainingEngine, dev: pa.Table, settings: Train, encode: Encode) -> float:
-    """Mean nDCG@10 over rows of ``schemas.TRAINING``: every query ranks its own positives and negatives.
+def evaluate_held_out(engine: TrainingEngine, held_out: pa.Table, settings: Train, encode: Encode) -> float:
+    """Computes the mean nDCG@10 of rankings in which every query ranks its own positives and negatives.
 
     Every rank must call this; all get the same value.
+
+    Args:
+        engine: with the model.
+        held_out: rows of ``schemas.TRAINING``.
+        settings: of training.
+        encode: form of the queries.
+
+    Returns:
+        A number between 0 and 1.
     """
-    counts = shares(dev.num_rows, world_size())
-    rows = dev.slice(sum(counts[: rank()]), counts[rank()]).to_pylist()
-    asked, told = engine.model.prompt("query"), engine.model.prompt("document")
-    queries = [query_text(row["query"], row["prompt"], encode.instruct, asked) for row in rows]
-    passages = [told + text for row in rows for text in (*row["pos"], *row["neg"])]
+    counts = rows_per_rank(held_out.num_rows, world_size())
+    rows = held_out.slice(sum(counts[: rank()]), counts[rank()]).to_pylist()
+    query_prompt, document_prompt = engine.model.prompt("query"), engine.model.prompt("document")
+    queries = [query_text(row["query"], row["prompt"], encode.instruct, query_prompt) for row in rows]
+    passages = [document_prompt + text for row in rows for text in (*row["pos"], *row["neg"])]
     engine.model.eval()
-    q, p = (_embed(engine, texts, settings) for texts in (queries, passages))
+    query_vectors, passage_vectors = (_encode(engine, texts, settings) for texts in (queries, passages))
     engine.model.train()
-    gained, start = 0.0, 0
+    ndcg_sum, start = 0.0, 0
     for number, row in enumerate(rows):
         size = len(row["pos"]) + len(row["neg"])
-        scores = (p[start : start + size] @ q[number]).tolist()
+        scores = (passage_vectors[start : start + size] @ query_vectors[number]).tolist()
         start += size
-        relevant = {"q": {f"d{place}": 1 for place in range(len(row["pos"]))}}
-        run = {"q": {f"d{place}": score for place, score in enumerate(scores)}}
-        gained += float(ir_measures.calc_aggregate([nDCG @ 10], relevant, run)[nDCG @ 10])
-    return total(torch.tensor(gained, dtype=torch.float64, device=q.device)).item() / int(dev.num_rows)
+        qrels = {"q": {f"d{position}": 1 for position in range(len(row["pos"]))}}
+        run = {"q": {f"d{position}": score for position, score in enumerate(scores)}}
+        ndcg_sum += float(ir_measures.calc_aggregate([nDCG @ 10], qrels, run)[nDCG @ 10])
+    device = query_vectors.device
+    return sum_over_ranks(torch.tensor(ndcg_sum, dtype=torch.float64, device=device)).item() / int(held_out.num_rows)
 
 
-def _embed(engine: TrainingEngine, texts: list[str], settings: Train) -> torch.Tensor:
+def _encode(engine: TrainingEngine, texts: list[str], settings: Train) -> torch.Tensor:
+    """Returns (texts, dim) unit vectors of this rank's texts."""
+    device: Any = next(engine.model.parameters()).device
     ids = engine.model.tokenize(texts, settings.max_tokens)
-    found = tower(ids, settings.batch_tokens, 0, same_on_all_ranks=False, device=_device(engine))
-    vectors = embed(engine, found)
-    # With ZeRO-3 a forward pass gathers weights from all ranks: those with fewer texts go along.
-    for _ in range(largest(len(found.passes), _device(engine)) - len(found.passes)):
-        embed(engine, tower(ids[:1], settings.batch_tokens, 0, same_on_all_ranks=False, device=_device(engine)))
+    batches = micro_batches(ids, settings.batch_tokens, 0, same_number_on_all_ranks=False, device=device)
+    vectors = representations(engine, batches)
+    # With ZeRO-3 a forward pass gathers weights from all ranks, so every rank must run the same number of passes.
+    for _ in range(max_over_ranks(len(batches), device) - len(batches)):
+        one_text = micro_batches(ids[:1], settings.batch_tokens, 0, same_number_on_all_ranks=False, device=device)
+        representations(engine, one_text)
     return vectors
-
-
-def _device(engine: TrainingEngine) -> Any:
-    return next(engine.model.parameters()).device

@@ -1,4 +1,4 @@
-"""Which of the step's passages are no negatives of a query."""
+"""Masks over the passages of a step: positives of a query, and passages that must not count as its negatives."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,50 +12,53 @@ from reasonembed.redapter.minhash import HASHES
 
 
 @dataclass(frozen=True)
-class Relations:
-    """Between this rank's queries and the passages of all ranks.
+class PassageMasks:
+    """Relations between the q queries of this rank and the p passages of all ranks.
 
     Args:
-        own: (q,) index of each query's first positive.
-        known: (q, p), True where the passage is a known positive of the query.
-        excluded: (q, p), True where the passage is no negative: a known positive but ``own``, or a near-duplicate of a
-            positive in the query's group.
+        positives: (q,) index of each query's first positive.
+        known_positives: (q, p), True where the passage is a known positive of the query.
+        excluded: (q, p), True where the passage is not a negative of the query although it is not its first positive:
+            other known positives, and near-duplicates of the positives in the query's group.
     """
 
-    own: torch.Tensor
-    known: torch.Tensor
+    positives: torch.Tensor
+    known_positives: torch.Tensor
     excluded: torch.Tensor
 
 
-def relate(
-    examples: Sequence[Example], counts: Sequence[int], first: int, near_duplicate: float, device: torch.device
-) -> Relations:
-    """
+def passage_masks(
+    examples: Sequence[Example],
+    counts: Sequence[int],
+    first: int,
+    near_duplicate: float,
+    device: torch.device,
+) -> PassageMasks:
+    """Computes the masks of a step. Every rank must call this.
+
     Args:
-        examples: this rank's.
-        counts: passages of every rank.
-        first: index of this rank's first passage among those of all ranks.
-        near_duplicate: Jaccard similarity from which on a passage counts as a positive's near-duplicate.
-        device: for the result.
+        examples: of this rank.
+        counts: number of passages of every rank.
+        first: index of this rank's first passage among the passages of all ranks.
+        near_duplicate: Jaccard similarity of three-word shingles at or above which a passage counts as a near-duplicate
+            of a positive; 1 turns the check off.
+        device: of the masks.
     """
     keys = gather(torch.tensor([key for e in examples for key in e.keys], device=device), counts)
-    groups = [len(e.passages) for e in examples]
-    own = torch.tensor(np.concatenate([[0], np.cumsum(groups)[:-1]]) + first, device=device)
+    group_sizes = [len(e.passages) for e in examples]
+    positives = torch.tensor(np.concatenate([[0], np.cumsum(group_sizes)[:-1]]) + first, device=device)
     known = torch.stack([torch.isin(keys, torch.tensor(e.positive_keys, device=device)) for e in examples])
     excluded = known
     if near_duplicate < 1:
-        drawn = torch.from_numpy(np.concatenate([e.signatures for e in examples]).reshape(-1, HASHES)).to(
-            device
-        )
-        everyone = gather(drawn, counts)
-        near = [_near(e, everyone, near_duplicate) for e in examples]
-        excluded = known | torch.stack(near)
+        own_signatures = np.concatenate([e.signatures for e in examples]).reshape(-1, HASHES)
+        signatures = gather(torch.from_numpy(own_signatures).to(device), counts)
+        excluded = known | torch.stack([_near_duplicates(e, signatures, near_duplicate) for e in examples])
     excluded = excluded.clone()
-    excluded[torch.arange(len(examples), device=device), own] = False
-    return Relations(own, known, excluded)
+    excluded[torch.arange(len(examples), device=device), positives] = False
+    return PassageMasks(positives, known, excluded)
 
 
-def _near(example: Example, everyone: torch.Tensor, threshold: float) -> torch.Tensor:
-    """(p,), True where a passage's signature agrees with that of one of the group's positives."""
-    positives = torch.from_numpy(example.signatures[: example.positives]).to(everyone.device)
-    return torch.stack([(everyone == one).float().mean(1) >= threshold for one in positives]).any(0)
+def _near_duplicates(example: Example, signatures: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Returns (p,), True where the share of equal hashes with one of the group's positives reaches the threshold."""
+    positives = torch.from_numpy(example.signatures[: example.positives]).to(signatures.device)
+    return torch.stack([(signatures == one).float().mean(1) >= threshold for one in positives]).any(0)

@@ -1,4 +1,4 @@
-"""What makes two passages the same: equal text by a key, nearly equal text by a MinHash signature."""
+"""Equality and near-equality of passages: a key for equal texts, a MinHash signature for nearly equal ones."""
 
 import re
 import zlib
@@ -9,7 +9,7 @@ import numpy as np
 from reasonembed.ids import digest, normalised_text
 
 WORD = re.compile(r"\w+")
-RUN = 3
+SHINGLE_WORDS = 3
 HASHES = 64
 PRIME = (1 << 61) - 1
 _RANDOM = np.random.default_rng(0)
@@ -18,20 +18,27 @@ _SUMMANDS = _RANDOM.integers(0, 1 << 31, HASHES, dtype=np.uint64)
 
 
 def text_key(text: str) -> int:
-    """Equal texts have equal keys; fits int64."""
+    """Returns a number that is the same for equal texts (white space normalised); fits int64."""
     return int(digest(normalised_text(text), length=15), 16)
 
 
 def minhash_signature(text: str) -> np.ndarray:
-    """(HASHES,) int32 MinHash values of the text's runs of three words (Broder, 1997); a short text is one run."""
+    """Returns the MinHash signature of a text's three-word shingles (Broder, 1997).
+
+    The share of equal numbers in two signatures estimates the Jaccard similarity of the texts' sets of shingles. A text
+    of fewer than three words is one shingle.
+
+    Returns:
+        (HASHES,) int32.
+    """
     words = WORD.findall(text.lower())
-    runs = {" ".join(words[i : i + RUN]) for i in range(max(1, len(words) - RUN + 1))}
-    values = np.fromiter((zlib.crc32(run.encode()) for run in runs), np.uint64, len(runs))
-    hashed = (values[:, None] * _FACTORS + _SUMMANDS) % np.uint64(PRIME)
-    smallest: np.ndarray = (hashed.min(axis=0) & np.uint64(0x7FFFFFFF)).astype(np.int32)
-    return smallest
+    shingles = {" ".join(words[i : i + SHINGLE_WORDS]) for i in range(max(1, len(words) - SHINGLE_WORDS + 1))}
+    values = np.fromiter((zlib.crc32(shingle.encode()) for shingle in shingles), np.uint64, len(shingles))
+    hashes = (values[:, None] * _FACTORS + _SUMMANDS) % np.uint64(PRIME)
+    signature: np.ndarray = (hashes.min(axis=0) & np.uint64(0x7FFFFFFF)).astype(np.int32)
+    return signature
 
 
 def minhash_signatures(texts: Sequence[str]) -> np.ndarray:
-    """(texts, HASHES)"""
+    """Returns the signatures of several texts, (texts, HASHES) int32."""
     return np.stack([minhash_signature(text) for text in texts])

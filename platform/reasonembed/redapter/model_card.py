@@ -1,25 +1,26 @@
-"""The model card: what a model folder says of itself, in Markdown with the hub's front matter."""
+"""The model card: a model folder's description in Markdown, with the front matter that the Hugging Face hub reads."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-CARD = "README.md"
-MEASURE = "dev_ndcg@10"
-"""Of queries that were held out of training (``dev.evaluate_held_out``): by it the best step is chosen."""
+MODEL_CARD_FILE = "README.md"
+HELD_OUT_METRIC = "dev_ndcg@10"
+"""The figure of ``held_out.evaluate_held_out``, by which the best checkpoint is chosen."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """
+    """The provenance of a trained model.
+
     Args:
-        base_model: what was trained.
+        base_model: name of the model before training.
         training_data: URI of the training rows.
-        data_fingerprint: their hash.
-        commit: of the code; None outside a checkout.
-        versions: of packages.
-        settings: of training, and how texts are encoded.
+        data_fingerprint: hash of the training rows.
+        commit: git commit of the code; None outside a checkout.
+        versions: versions of packages by name.
+        settings: settings of training and of encoding.
     """
 
     base_model: str
@@ -31,21 +32,25 @@ class Origin:
 
 
 def model_card(origin: Origin, pooling: str, dimension: int, step: int, figures: Mapping[str, float]) -> str:
-    """
+    """Returns the model card as Markdown.
+
     Args:
         origin: of the model.
         pooling: one of ``pooling.MODES``.
-        dimension: of its vectors.
-        step: of training that the weights are of.
-        figures: of that step.
+        dimension: numbers in a vector.
+        step: the training step that produced the weights.
+        figures: of that step, by name.
     """
-    # What the loader is told as `package:` or a path is no name on the hub.
-    hub = origin.base_model.count("/") == 1 and not origin.base_model.startswith((".", "/", "~"))
+    # `package:` names and paths do not exist on the hub, which checks `base_model`.
+    on_hub = origin.base_model.count("/") == 1 and not origin.base_model.startswith((".", "/", "~"))
     front = ["---", "library_name: sentence-transformers", "pipeline_tag: feature-extraction"]
-    front += [f"base_model: {origin.base_model}"] if hub else []
+    front += [f"base_model: {origin.base_model}"] if on_hub else []
     front += ["tags:", "- sentence-transformers", "- feature-extraction", "- reasoning-intensive-retrieval", "---"]
-    measured = [f"| {name} | {value:.6g} |" for name, value in figures.items()]
-    dev = "ranks the held-out queries' own passages; it is no benchmark's score" if MEASURE in figures else ""
+    figure_rows = [f"| {name} | {value:.6g} |" for name, value in figures.items()]
+    held_out_note = [
+        f"`{HELD_OUT_METRIC}`: held-out queries rank their own passages; this is not a benchmark score.",
+        "",
+    ]
     versions = ", ".join(f"{name} {version}" for name, version in sorted(origin.versions.items()))
     return "\n".join(
         [
@@ -70,9 +75,9 @@ def model_card(origin: Origin, pooling: str, dimension: int, step: int, figures:
             "",
             f"| figure of step {step} | value |",
             "|---|---|",
-            *measured,
+            *figure_rows,
             "",
-            *([f"`{MEASURE}` {dev}.", ""] if dev else []),
+            *(held_out_note if HELD_OUT_METRIC in figures else []),
             "Settings:",
             "",
             "```json",

@@ -1,1 +1,1 @@
-"""Ray Train around the loop of ``redapter``."""
+"""Training on Ray Train: workers, checkpoints, progress and logs around the training loop of ``redapter``."""

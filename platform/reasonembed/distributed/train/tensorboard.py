@@ -1,4 +1,4 @@
-"""TensorBoard's event files of a training, kept below the artefact."""
+"""TensorBoard event files of a training, stored in the artifact."""
 
 import tempfile
 from collections.abc import Mapping
@@ -12,23 +12,26 @@ FOLDER = "tensorboard"
 
 
 class TensorBoardLog:
-    """Of rank 0. Events go to a local folder first, because an object store cannot be appended to.
+    """The event log that rank 0 writes.
+
+    Events go to a local folder first, because objects in an object store cannot be appended to.
 
     Args:
-        uri: of the artefact.
-        start: steps done before; what an interrupted run wrote beyond them is taken back.
+        uri: of the artifact.
+        start: number of steps that are finished already; TensorBoard drops later events of an interrupted run.
     """
 
     def __init__(self, uri: str, start: int) -> None:
         self._uri = storage.join(uri, FOLDER)
-        self._folder = tempfile.TemporaryDirectory(prefix="reasonembed-board-")
+        self._folder = tempfile.TemporaryDirectory(prefix="reasonembed-tensorboard-")
         self._writer = SummaryWriter(self._folder.name, purge_step=start + 1)
 
     def add(self, step: int, figures: Mapping[str, float]) -> None:
+        """Adds the figures of a step."""
         for name, value in figures.items():
             self._writer.add_scalar(f"train/{name}", value, step)
 
     def publish(self) -> None:
-        """Make what was added so far visible to others."""
+        """Uploads all events so far to the artifact."""
         self._writer.flush()
         storage.upload_tree(Path(self._folder.name), self._uri)

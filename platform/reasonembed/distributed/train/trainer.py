@@ -1,4 +1,4 @@
-"""Ray Train around the loop of ``redapter``: workers, checkpoints in storage, resume, the exported model."""
+"""The stage ``train`` on Ray Train: workers, checkpoints in storage, resume, the exported model."""
 
 import json
 import tempfile
@@ -17,20 +17,30 @@ from reasonembed import storage
 from reasonembed.artifacts import SCRATCH, Artifact
 from reasonembed.config import Encode, Resources, Train
 from reasonembed.distributed.cluster import start_ray
-from reasonembed.distributed.data.training_batches import DEV_FILE, PARTS, STEPS_FILE, StreamedBatches
-from reasonembed.distributed.progress import show_training
+from reasonembed.distributed.data.training_batches import HELD_OUT_FILE, PART_PREFIX, STEPS_FILE, StreamedBatches
+from reasonembed.distributed.train.training_progress import training_progress
 from reasonembed.errors import JobFailed, UserError
-from reasonembed.redapter.model_card import CARD, MEASURE, Origin, model_card
+from reasonembed.redapter.model_card import HELD_OUT_METRIC, MODEL_CARD_FILE, Origin, model_card
+from reasonembed.redapter.training_outputs import HISTORY, INTENSITY, INTENSITY_SCHEMA, MODEL
 
-MODEL, INTENSITY, HISTORY, NONFINITE = "model", "intensity.parquet", "history.json", "nonfinite.json"
-# A lost node, or a spot GPU taken back, is one; checkpoints keep what was done.
+NONFINITE = "nonfinite.json"
+# A lost node, or a spot GPU that was reclaimed, counts as one failure; training resumes from the last checkpoint.
 MAX_FAILURES = 10
-INTENSITY_SCHEMA = pa.schema([("step", pa.int32()), ("query_id", pa.string()), ("intensity", pa.float32())])
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """What every worker needs; travels pickled."""
+    """Everything that a worker needs; Ray sends it pickled.
+
+    Args:
+        batches: the planned steps and their rows.
+        settings: of training.
+        encode: form of the queries, pooling, and length of texts.
+        seed: of dropout.
+        origin: for the model card.
+        uri: of the artifact.
+        resources: of one worker.
+    """
 
     batches: StreamedBatches
     settings: Train
@@ -38,101 +48,109 @@ class TrainJob:
     seed: int
     origin: Origin
     uri: str
-    place: Resources
+    resources: Resources
 
 
 def batches_of(artifact: Artifact) -> StreamedBatches:
-    return StreamedBatches(artifact.parquet(PARTS), artifact.path(STEPS_FILE), artifact.path(DEV_FILE))
+    """Returns the batches in an artifact of the stage ``batches``."""
+    return StreamedBatches(artifact.parquet(PART_PREFIX), artifact.path(STEPS_FILE), artifact.path(HELD_OUT_FILE))
 
 
 def run_training(job: TrainJob) -> dict[str, Any]:
-    """Train and leave the model, the history and the reasoning intensities below ``job.uri``.
+    """Trains, and writes the model, the history and the reasoning intensities below ``job.uri``.
 
-    A run that was interrupted goes on from its last checkpoint, which Ray Train finds there itself.
+    An interrupted training resumes from its last checkpoint, which Ray Train finds below ``job.uri``.
+
+    Returns:
+        The figures of the stage: rows, steps, the last step's figures, and the best checkpoint where there is one.
 
     Raises:
-        JobFailed: the loss is not a finite number; the queries are written down.
-        UserError: the checkpoint cannot be taken up by so many workers.
+        JobFailed: the loss is not a finite number; a file lists the queries.
+        UserError: the checkpoint was written by another number of workers.
     """
     start_ray()
-    fs, path = storage.open_filesystem(storage.join(job.uri, SCRATCH))
-    fs.create_dir(path, recursive=True)
-    # In the main thread Ray Train would take over Ctrl-C for good, and end an unfinished job with exit code 0.
-    pool = ThreadPoolExecutor(1)
+    filesystem, path = storage.open_filesystem(storage.join(job.uri, SCRATCH))
+    filesystem.create_dir(path, recursive=True)
+    # In the main thread Ray Train would replace the handler of Ctrl-C for good, and an unfinished job would end with
+    # exit code 0.
+    executor = ThreadPoolExecutor(1)
     try:
-        with show_training("train", len(job.batches.steps)) as progress:
-            result = pool.submit(_trainer(job, progress, fs, path).fit).result()
+        with training_progress("train", len(job.batches.steps)) as progress:
+            result = executor.submit(_trainer(job, progress, filesystem, path).fit).result()
             if failure := ray.get(progress.failure.remote()):
-                raise _recorded(failure, job.uri)
+                raise _job_error(failure, job.uri)
     finally:
-        pool.shutdown(wait=False)
+        executor.shutdown(wait=False)
     assert result.checkpoint is not None
     return _publish(result, job)
 
 
-def _trainer(job: TrainJob, progress: Any, fs: pafs.FileSystem, path: str) -> ray.train.torch.TorchTrainer:
-    settings, place = job.settings, job.place
+def _trainer(job: TrainJob, progress: Any, filesystem: pafs.FileSystem, path: str) -> ray.train.torch.TorchTrainer:
+    settings, resources = job.settings, job.resources
     workers = settings.workers if settings.min_workers is None else (settings.min_workers, settings.workers)
     return ray.train.torch.TorchTrainer(
-        _worker,
+        _run_worker,
         train_loop_config={"job": job, "progress": progress},
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
-            use_gpu=place.gpus > 0,
-            resources_per_worker=place.bundle,
-            label_selector=place.labels or None,
+            use_gpu=resources.gpus > 0,
+            resources_per_worker=resources.bundle,
+            label_selector=resources.labels or None,
         ),
-        torch_config=ray.train.torch.TorchConfig(backend="nccl" if place.gpus else "gloo"),
+        torch_config=ray.train.torch.TorchConfig(backend="nccl" if resources.gpus else "gloo"),
         run_config=ray.train.RunConfig(
             name="train",
             storage_path=path,
-            storage_filesystem=fs,
+            storage_filesystem=filesystem,
             checkpoint_config=ray.train.CheckpointConfig(
-                num_to_keep=2, checkpoint_score_attribute=MEASURE if settings.dev_queries else None
+                num_to_keep=2, checkpoint_score_attribute=HELD_OUT_METRIC if settings.dev_queries else None
             ),
             failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
         ),
     )
 
 
-def _recorded(failure: Exception, uri: str) -> Exception:
-    """The failure as the job ends with it; queries without a finite loss are left beside the checkpoints."""
+def _job_error(failure: Exception, uri: str) -> Exception:
+    """Returns the error with which the job ends; queries without a finite loss are listed in a file."""
     query_ids = getattr(failure, "query_ids", None)
     if query_ids is None:
         return failure
-    place = storage.join(uri, SCRATCH, NONFINITE)
-    storage.write_bytes(place, json.dumps({"step": failure.step, "query_ids": query_ids}, indent=1).encode())  # type: ignore[attr-defined]
-    return JobFailed(f"{failure}; all of them are in {place}")
+    path = storage.join(uri, SCRATCH, NONFINITE)
+    storage.write_bytes(path, json.dumps({"step": failure.step, "query_ids": query_ids}, indent=1).encode())  # type: ignore[attr-defined]
+    return JobFailed(f"{failure}; all of them are in {path}")
 
 
 def _publish(result: Any, job: TrainJob) -> dict[str, Any]:
-    """Copy what stays out of the last checkpoint, and the model out of the best."""
+    """Copies the history from the last checkpoint and the model from the best one into the artifact."""
     with result.checkpoint.as_directory() as folder:
-        state = json.loads((Path(folder) / HISTORY).read_text())
-    chosen, best = result.checkpoint, {}
+        record = json.loads((Path(folder) / HISTORY).read_text())
+    checkpoint, best = result.checkpoint, {}
     if job.settings.dev_queries:
-        chosen, metrics = max(result.best_checkpoints, key=lambda entry: (entry[1][MEASURE], entry[1]["step"]))
-        best = {"best_step": metrics["step"], f"best_{MEASURE}": round(metrics[MEASURE], 6)}
-    with chosen.as_directory() as folder:
+        checkpoint, metrics = max(
+            result.best_checkpoints, key=lambda entry: (entry[1][HELD_OUT_METRIC], entry[1]["step"])
+        )
+        best = {"best_step": metrics["step"], f"best_{HELD_OUT_METRIC}": round(metrics[HELD_OUT_METRIC], 6)}
+    with checkpoint.as_directory() as folder:
         storage.upload_tree(Path(folder) / MODEL, storage.join(job.uri, MODEL))
-    table = pa.Table.from_pylist(
-        [{"step": step, "query_id": query, "intensity": value} for step, query, value in state.pop("intensity")],
-        schema=INTENSITY_SCHEMA,
-    )
-    storage.write_table(table, storage.join(job.uri, INTENSITY))
-    storage.write_bytes(storage.join(job.uri, HISTORY), json.dumps(state["history"], indent=1).encode())
-    figures: dict[str, Any] = {"rows": len(table), "steps": len(state["history"])}
-    figures |= {key: round(value, 6) for key, value in state["history"][-1].items()}
+    intensities = [
+        {"step": step, "query_id": query_id, "intensity": value} for step, query_id, value in record["intensity"]
+    ]
+    storage.write_table(pa.Table.from_pylist(intensities, schema=INTENSITY_SCHEMA), storage.join(job.uri, INTENSITY))
+    history = record["history"]
+    storage.write_bytes(storage.join(job.uri, HISTORY), json.dumps(history, indent=1).encode())
+    figures: dict[str, Any] = {"rows": len(intensities), "steps": len(history)}
+    figures |= {key: round(value, 6) for key, value in history[-1].items()}
     return figures | best
 
 
-def _worker(config: dict[str, Any]) -> None:
+def _run_worker(config: dict[str, Any]) -> None:
     from reasonembed.redapter.gather import rank
 
     try:
         _train(config["job"], config["progress"])
     except (JobFailed, UserError) as error:
-        # All ranks meet it alike, and a second try would too: the driver is told, instead of Ray Train trying again.
+        # All ranks get the same error, and another attempt would too. The error is reported to the driver and not
+        # raised, because Ray Train would start the workers again.
         if rank() == 0:
             ray.get(config["progress"].fail.remote(error))
 
@@ -142,7 +160,7 @@ def _train(job: TrainJob, progress: Any) -> None:
 
     from reasonembed.distributed.train.tensorboard import TensorBoardLog
     from reasonembed.embedder.model import Embedder
-    from reasonembed.redapter import loop
+    from reasonembed.redapter import training_loop
     from reasonembed.redapter.engines import TrainingEngine
     from reasonembed.redapter.gather import rank
 
@@ -153,47 +171,54 @@ def _train(job: TrainJob, progress: Any) -> None:
         device=str(ray.train.torch.get_device()),
         dtype=torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32,
     )
-    board: TensorBoardLog | None = None
+    tensorboard: TensorBoardLog | None = None
 
     def on_step(done: int, figures: dict[str, float]) -> None:
-        nonlocal board
+        nonlocal tensorboard
         if rank() == 0:
-            board = board or TensorBoardLog(job.uri, done - 1)
-            board.add(done, figures)
+            tensorboard = tensorboard or TensorBoardLog(job.uri, done - 1)
+            tensorboard.add(done, figures)
             progress.report.remote(done, figures["loss"])
 
-    def on_checkpoint(engine: TrainingEngine, state: loop.State) -> None:
-        done = state.step == len(job.batches.steps)
+    def on_checkpoint(engine: TrainingEngine, state: training_loop.TrainingState) -> None:
+        finished = state.step == len(job.batches.steps)
         with tempfile.TemporaryDirectory(prefix="reasonembed-") as name:
             folder = Path(name)
-            loop.save(engine, state, folder, settings)
-            if state.is_best if settings.dev_queries else done:
+            training_loop.save_checkpoint(engine, state, folder, settings)
+            if state.is_best if settings.dev_queries else finished:
                 export_model(engine, folder / MODEL, job, state)
             if rank() == 0:
-                if board is not None:
-                    board.publish()
-                if done:
-                    kept = {"history": state.history, "intensity": state.intensity}
-                    (folder / HISTORY).write_text(json.dumps(kept))
+                if tensorboard is not None:
+                    tensorboard.publish()
+                if finished:
+                    record = {"history": state.history, "intensity": state.intensity}
+                    (folder / HISTORY).write_text(json.dumps(record))
             metrics = {"step": state.step, **state.history[-1]}
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
     arguments = (model, job.batches, settings, job.encode, job.seed)
-    found = ray.train.get_checkpoint()
-    if found is None:
-        loop.train(*arguments, None, on_step, on_checkpoint)
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        training_loop.train(*arguments, None, on_step, on_checkpoint)
     else:
-        with found.as_directory() as folder:
-            loop.train(*arguments, Path(folder), on_step, on_checkpoint)
+        with checkpoint.as_directory() as folder:
+            training_loop.train(*arguments, Path(folder), on_step, on_checkpoint)
 
 
 def export_model(engine: Any, folder: Path, job: TrainJob, state: Any) -> None:
-    """Rank 0 writes the model folder with its card; all ranks must call this, since ZeRO-3 gathers the weights."""
+    """Writes the model folder with its card on rank 0; all ranks must call this, because ZeRO-3 gathers the weights.
+
+    Args:
+        engine: a ``TrainingEngine``.
+        folder: where to write.
+        job: the training.
+        state: a ``TrainingState``.
+    """
     from reasonembed.redapter.gather import rank
 
-    with engine.whole_weights():
+    with engine.gathered_weights():
         if rank() == 0:
             model = engine.model
             model.save(folder, job.encode.max_tokens)
             card = model_card(job.origin, model.pooling, model.dimension, state.step, state.history[-1])
-            (folder / CARD).write_text(card, encoding="utf-8")
+            (folder / MODEL_CARD_FILE).write_text(card, encoding="utf-8")

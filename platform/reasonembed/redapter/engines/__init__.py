@@ -1,4 +1,4 @@
-"""What holds the weights in training and moves them: DeepSpeed, or plain torch."""
+"""Training engines, which hold and update the weights: DeepSpeed, or plain torch."""
 
 from reasonembed.redapter.engines.factory import create_engine
 from reasonembed.redapter.engines.training_engine import TrainingEngine

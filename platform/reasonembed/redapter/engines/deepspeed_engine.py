@@ -1,7 +1,9 @@
-"""DeepSpeed ZeRO: optimiser, gradients and weights spread over the ranks, by stage."""
+"""The training engine on DeepSpeed ZeRO: optimiser state, gradients and weights are sharded by stage.
+
+ZeRO: Rajbhandari et al., 2020, arXiv 1910.02054.
+"""
 
 import os
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,18 +16,25 @@ from reasonembed.config import Train
 from reasonembed.embedder.model import Embedder
 from reasonembed.redapter.gather import world_size
 
-TAG, CLIENT = "state", "reasonembed"
+CHECKPOINT_TAG, STATE_KEY = "state", "reasonembed"
 
 
 def deepspeed_config(settings: Train, workers: int) -> dict[str, Any]:
-    """DeepSpeed's JSON. The learning rate is the loop's to set, and so is the end of a step: gradients add up over any
-    number of backward passes."""
+    """Returns DeepSpeed's JSON config.
+
+    The training loop sets the learning rate and decides when a step ends; gradients add up over any number of backward
+    passes until then.
+
+    Args:
+        settings: of training.
+        workers: number of ranks.
+    """
     zero: dict[str, Any] = {"stage": settings.zero_stage, "overlap_comm": False}
     if settings.zero_stage == 3:
-        # Small models would otherwise stay whole on every rank.
+        # Otherwise the parameters of small models would stay whole on every rank.
         zero["stage3_param_persistence_threshold"] = 0
     return {
-        # DeepSpeed's own notion of a batch, which nothing here depends on; its loss scaling must not divide by it.
+        # These three only decide how DeepSpeed scales the loss; with these values it does not divide it.
         "train_batch_size": workers,
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
@@ -39,20 +48,30 @@ def deepspeed_config(settings: Train, workers: int) -> dict[str, Any]:
 
 
 class DeepSpeedEngine:
+    """A ``TrainingEngine`` on DeepSpeed.
+
+    Args:
+        model: the embedder.
+        optimizer: over its trained parameters; DeepSpeed shards its state.
+        settings: of training.
+    """
+
     def __init__(self, model: Embedder, optimizer: torch.optim.Optimizer, settings: Train) -> None:
         on_gpu = next(model.parameters()).is_cuda
         if not on_gpu:
             os.environ.setdefault("DS_ACCELERATOR", "cpu")
         import deepspeed
 
+        from reasonembed.redapter.engines.deepspeed_internals import skip_op_probing
+
         if not on_gpu:
-            # Probing for CPU kernels compiles them for 40 s; torch's AdamW needs none.
-            deepspeed.ops.__compatible_ops__ = defaultdict(bool)
-        os.environ.setdefault("LOCAL_RANK", "0")  # Ray Train and other launchers say which GPU it is
+            skip_op_probing()
+        os.environ.setdefault("LOCAL_RANK", "0")  # Ray Train and other launchers set it to the number of the GPU
         if not dist.is_initialized():
             store = dist.HashStore()  # type: ignore[attr-defined]
             dist.init_process_group("nccl" if on_gpu else "gloo", store=store, rank=0, world_size=1)
-        self._engine, *_ = deepspeed.initialize(
+        self._model = model
+        self._engine, self._optimizer, *_ = deepspeed.initialize(
             model=model,
             optimizer=optimizer,
             config=deepspeed_config(settings, world_size()),
@@ -62,33 +81,38 @@ class DeepSpeedEngine:
 
     @property
     def model(self) -> Embedder:
-        return self._engine.module  # type: ignore[no-any-return]
+        """The embedder; with ZeRO-3 its weights are sharded."""
+        return self._model
 
     def __call__(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Returns (texts, dim) unit vectors of padded ids."""
         return self._engine(**batch)  # type: ignore[no-any-return]
 
     def backward(self, loss: torch.Tensor) -> None:
-        # DeepSpeed averages over the ranks what is a sum here.
+        """Adds the gradient of this rank's part of the loss."""
+        # DeepSpeed averages gradients over the ranks; multiplied by their number the average is the sum.
         self._engine.backward(loss * world_size())
 
     def step(self, learning_rate: float) -> None:
-        for group in self._engine.optimizer.param_groups:
+        """Sums the gradients over the ranks, clips them, updates the weights and clears the gradients."""
+        for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         self._engine.step()
 
     def save(self, folder: Path, state: dict[str, Any]) -> None:
-        self._engine.save_checkpoint(str(folder), tag=TAG, client_state={CLIENT: state})
+        """Writes this rank's part of a checkpoint."""
+        self._engine.save_checkpoint(str(folder), tag=CHECKPOINT_TAG, client_state={STATE_KEY: state})
 
     def load(self, folder: Path) -> dict[str, Any]:
-        # DeepSpeed hands back what it wrote for itself as well, so ours has a key of its own.
-        _, state = self._engine.load_checkpoint(str(folder), tag=TAG)
-        return dict(state[CLIENT])
+        """Loads this rank's part of a checkpoint and returns its ``state``."""
+        # DeepSpeed adds entries of its own to the client state; ours has its own key.
+        _, client_state = self._engine.load_checkpoint(str(folder), tag=CHECKPOINT_TAG)
+        return dict(client_state[STATE_KEY])
 
     @contextmanager
-    def whole_weights(self) -> Iterator[None]:
+    def gathered_weights(self) -> Iterator[None]:
+        """Gathers the weights that ZeRO-3 has sharded; does nothing in other stages."""
         import deepspeed
 
-        parameters = list(self.model.parameters())
-        partitioned = any(hasattr(p, "ds_id") for p in parameters)
-        with deepspeed.zero.GatheredParameters(parameters, enabled=partitioned):
+        with deepspeed.zero.GatheredParameters(list(self.model.parameters())):
             yield

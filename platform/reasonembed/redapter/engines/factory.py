@@ -1,4 +1,4 @@
-"""The embedder made ready for training, inside the engine that the settings name."""
+"""The factory of training engines."""
 
 import torch
 
@@ -8,12 +8,18 @@ from reasonembed.redapter.engines.training_engine import TrainingEngine
 
 
 def create_engine(model: Embedder, settings: Train) -> TrainingEngine:
-    """Wrap the embedder; where there are several ranks, their process group must be up.
+    """Prepares the embedder for training and puts it into the engine that ``train.engine`` names.
+
+    If there are several ranks, their process group must exist already.
+
+    Args:
+        model: the embedder, with the base weights.
+        settings: of training.
 
     Raises:
         UserError: ``train.lora_targets`` names no layer of the model.
     """
-    prepare(model, settings)
+    prepare_model(model, settings)
     optimizer = torch.optim.AdamW(
         (p for p in model.parameters() if p.requires_grad),
         lr=settings.learning_rate,
@@ -29,14 +35,22 @@ def create_engine(model: Embedder, settings: Train) -> TrainingEngine:
     return DeepSpeedEngine(model, optimizer, settings)
 
 
-def prepare(model: Embedder, settings: Train) -> None:
-    """Dropout off, gradient checkpointing and LoRA as the settings say."""
+def prepare_model(model: Embedder, settings: Train) -> None:
+    """Turns dropout off, and turns gradient checkpointing and LoRA on where the settings say so.
+
+    Args:
+        model: the embedder; it is changed.
+        settings: of training.
+
+    Raises:
+        UserError: ``train.lora_targets`` names no layer of the model.
+    """
     for module in model.modules():
-        # Without it a step is a function of weights and batch alone, and its random numbers cost a fifth of a CPU step.
+        # Without dropout a step depends on weights and batch alone, and a fifth of a step's time on a CPU is saved.
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
         if hasattr(module, "attention_dropout"):
-            setattr(module, "attention_dropout", 0.0)  # noqa: B010 -- a number on a module, which torch's types forbid
+            setattr(module, "attention_dropout", 0.0)  # noqa: B010 -- torch's type hints forbid numbers as attributes
     if settings.gradient_checkpointing:
         model.backbone.gradient_checkpointing_enable({"use_reentrant": False})
         model.backbone.config.use_cache = False

@@ -1,4 +1,4 @@
-"""Plain torch: the weights whole on every rank. Needs no DeepSpeed."""
+"""The training engine in plain torch: every rank has all weights. Needs no DeepSpeed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +12,18 @@ from reasonembed.config import Train
 from reasonembed.embedder.model import Embedder
 from reasonembed.redapter.gather import rank, world_size
 
-CHECKPOINT = "plain.pt"
+CHECKPOINT_FILE = "plain.pt"
 
 
 class TorchEngine:
+    """A ``TrainingEngine`` that sums gradients by all-reduce.
+
+    Args:
+        model: the embedder.
+        optimizer: over its trained parameters.
+        settings: of training.
+    """
+
     def __init__(self, model: Embedder, optimizer: torch.optim.Optimizer, settings: Train) -> None:
         self._model = model
         self._optimizer = optimizer
@@ -24,18 +32,22 @@ class TorchEngine:
 
     @property
     def model(self) -> Embedder:
+        """The embedder."""
         return self._model
 
     def __call__(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Returns (texts, dim) unit vectors of padded ids."""
         return self._model(**batch)  # type: ignore[no-any-return]
 
     def backward(self, loss: torch.Tensor) -> None:
+        """Adds the gradient of this rank's part of the loss."""
         loss.backward()  # type: ignore[no-untyped-call]
 
     def step(self, learning_rate: float) -> None:
+        """Sums the gradients over the ranks, clips them, updates the weights and clears the gradients."""
         if world_size() > 1:
             for parameter in self._trained:
-                # A rank whose texts do not reach a parameter takes part with nothing.
+                # All ranks must take part in the all-reduce, even if the loss of one does not reach the parameter.
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
                 dist.all_reduce(parameter.grad)
@@ -46,17 +58,20 @@ class TorchEngine:
         self._optimizer.zero_grad()
 
     def save(self, folder: Path, state: dict[str, Any]) -> None:
+        """Writes the checkpoint on rank 0."""
         if rank() == 0:
             weights = {name: p.detach() for name, p in self._model.named_parameters() if p.requires_grad}
-            whole = {"weights": weights, "optimizer": self._optimizer.state_dict(), "state": state}
-            torch.save(whole, folder / CHECKPOINT)
+            checkpoint = {"weights": weights, "optimizer": self._optimizer.state_dict(), "state": state}
+            torch.save(checkpoint, folder / CHECKPOINT_FILE)
 
     def load(self, folder: Path) -> dict[str, Any]:
-        found = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
-        self._model.load_state_dict(found["weights"], strict=False)
-        self._optimizer.load_state_dict(found["optimizer"])
-        return dict(found["state"])
+        """Loads a checkpoint and returns its ``state``."""
+        checkpoint = torch.load(folder / CHECKPOINT_FILE, map_location="cpu", weights_only=True)
+        self._model.load_state_dict(checkpoint["weights"], strict=False)
+        self._optimizer.load_state_dict(checkpoint["optimizer"])
+        return dict(checkpoint["state"])
 
     @contextmanager
-    def whole_weights(self) -> Iterator[None]:
+    def gathered_weights(self) -> Iterator[None]:
+        """Does nothing: the weights are whole on every rank."""
         yield

@@ -1,4 +1,4 @@
-"""What the loop asks of an engine, and the word that a checkpoint carries about itself."""
+"""The protocol of a training engine, and the layout file that every checkpoint contains."""
 
 import json
 from contextlib import AbstractContextManager
@@ -12,50 +12,60 @@ from reasonembed.embedder.model import Embedder
 from reasonembed.errors import UserError
 from reasonembed.redapter.gather import rank, world_size
 
-LAYOUT = "layout.json"
+LAYOUT_FILE = "layout.json"
 
 
 class TrainingEngine(Protocol):
-    """The embedder, spread over the ranks. Gradients are sums over the ranks, so that the ranks' losses are parts of
-    one loss."""
+    """The embedder, its gradients and its optimiser, on all ranks.
+
+    The losses of the ranks are parts of one loss, so gradients are summed over the ranks, not averaged.
+    """
 
     @property
-    def model(self) -> Embedder: ...
+    def model(self) -> Embedder:
+        """The embedder; with ZeRO-3 its weights are sharded."""
 
     def __call__(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """(texts, dim) vectors of padded ids."""
+        """Returns (texts, dim) unit vectors of padded ids, as ``Embedder.pad`` makes them."""
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Add the gradient of this rank's part of the loss; may be called several times before ``step``."""
+        """Adds the gradient of this rank's part of the loss; may be called several times before ``step``."""
 
     def step(self, learning_rate: float) -> None:
-        """Sum gradients over the ranks, clip, move the weights, forget the gradients."""
+        """Sums the gradients over the ranks, clips them, updates the weights and clears the gradients."""
 
     def save(self, folder: Path, state: dict[str, Any]) -> None:
-        """This rank's part of a checkpoint."""
+        """Writes this rank's part of a checkpoint."""
 
     def load(self, folder: Path) -> dict[str, Any]:
-        """Weights and optimiser from a checkpoint; returns its state."""
+        """Loads weights and optimiser state from a checkpoint and returns the ``state`` that was saved with them."""
 
-    def whole_weights(self) -> AbstractContextManager[None]:
-        """While it lasts rank 0 sees all parameters whole; every rank must enter it."""
+    def gathered_weights(self) -> AbstractContextManager[None]:
+        """Returns a context in which rank 0 sees all parameters whole; every rank must enter it."""
 
 
-def write_layout(folder: Path, settings: Train) -> None:
+def write_checkpoint_layout(folder: Path, settings: Train) -> None:
+    """Records the ZeRO stage and the number of workers of a checkpoint; only rank 0 writes.
+
+    Args:
+        folder: of the checkpoint.
+        settings: of training.
+    """
     if rank() == 0:
         layout = {"zero_stage": settings.zero_stage, "workers": world_size()}
-        (folder / LAYOUT).write_text(json.dumps(layout))
+        (folder / LAYOUT_FILE).write_text(json.dumps(layout))
 
 
-def check_layout(folder: Path) -> None:
-    """
+def check_checkpoint_layout(folder: Path) -> None:
+    """Checks that this number of workers can load a checkpoint.
+
     Raises:
-        UserError: the checkpoint cannot be taken up by so many workers.
+        UserError: the checkpoint is sharded over another number of workers.
     """
-    layout = json.loads((folder / LAYOUT).read_text())
+    layout = json.loads((folder / LAYOUT_FILE).read_text())
     stage, workers = layout["zero_stage"], layout["workers"]
     if stage and workers != world_size():
         raise UserError(
-            f"the checkpoint of train.zero_stage {stage} lies in {workers} shards and cannot be taken up by "
-            f"{world_size()} workers; go on with train.workers={workers} (train.zero_stage 0 allows any number)"
+            f"the checkpoint of train.zero_stage {stage} has {workers} shards and cannot be loaded by "
+            f"{world_size()} workers; set train.workers={workers} (with train.zero_stage 0 any number can load it)"
         )
