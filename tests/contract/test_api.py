@@ -1,4 +1,4 @@
-"""What programs rely on that ask over HTTP: paths, fields, codes, limits. Model and index are stand-ins."""
+"""The HTTP API that programs rely on: paths, fields, codes, limits. Model and index are fakes."""
 
 import asyncio
 import base64
@@ -11,11 +11,11 @@ from fastapi.testclient import TestClient
 
 from reasonembed.artifacts import Artifact
 from reasonembed.config import Encode, Serve
-from reasonembed.serving.active_index import Version
+from reasonembed.serving.active_index import IndexVersion
 from reasonembed.serving.api import MAX_CHARS, create_app
+from reasonembed.serving.api_keys import ApiKeys
 from reasonembed.serving.encoders import ServedModel
-from reasonembed.serving.keys import Keys
-from reasonembed.serving.service import Service
+from reasonembed.serving.service import SearchService
 
 DOCUMENTS = [
     {"doc_id": "d0", "task": "a", "text": "zero"},
@@ -30,38 +30,48 @@ RECORD = {
     "config": {"index": {"kind": "flat", "bm25": True}},
     "inputs": {},
 }
-VERSION = Version("index/v1", Artifact("index/v1", RECORD), ServedModel("org/fake", "m", Encode()), (2, 4))
-KEY = "a-key-of-somebody-01"
+VERSION = IndexVersion("index/v1", Artifact("index/v1", RECORD), ServedModel("org/fake", "m", Encode()), (2, 4))
+KEY = "a-key-of-ann-0000001"
 
 
 class FakeStore:
-    def __init__(self):
-        self.asked = []
+    """Finds the same documents for every query, and records the dense searches."""
 
-    async def dense(self, uri, vectors, k, within):
-        self.asked.append((k, within.task, within.exclude_ids))
+    def __init__(self):
+        self.searches = []
+
+    async def search_dense(self, uri, vectors, k, document_filter):
+        self.searches.append((k, document_filter.task, document_filter.exclude_ids))
         return [(np.array([1, 2, 0])[:k], np.array([0.9, 0.5, 0.1])[:k]) for _ in vectors]
 
-    async def lexical(self, uri, query, k, within):
+    async def search_bm25(self, uri, query, k, document_filter):
         return np.array([2])[:k], np.array([7.0])[:k]
 
     async def documents(self, uri, positions):
         return {position: DOCUMENTS[position] for position in positions}
 
 
-async def encode(uri, texts, prompt, instruction):
+async def encode_texts(uri, texts, kind, instruction):
+    """Encodes a text as its length; counts words as tokens. The text "slow" takes five seconds."""
     if "slow" in texts:
         await asyncio.sleep(5)
     return np.array([[len(text), 0, 0, 1] for text in texts], np.float32), sum(len(text.split()) for text in texts)
 
 
-class Endpoint:
+class FakeEndpoint:
+    """The API over fakes, with a client on the same machine.
+
+    Args:
+        keys: by holder.
+        settings: of the section ``serve``.
+    """
+
     def __init__(self, keys=None, **settings):
         self.settings = Serve(**settings)
-        self.store, self.seen = FakeStore(), []
-        self.service = Service(encode, self.store, self.settings)
-        self.service.live.version = VERSION
-        app = create_app(self.service, self.settings, Keys(keys or {}), self.seen.append)
+        self.store, self.records = FakeStore(), []
+        self.service = SearchService(encode_texts, self.store, self.settings)
+        self.service.active_index.version = VERSION
+        app = create_app(self.service, self.settings, ApiKeys(keys or {}), self.records.append)
         self.http = TestClient(app, client=("127.0.0.1", 5000))
 
     def post(self, path, body, **headers):
@@ -70,7 +80,7 @@ class Endpoint:
 
 @pytest.fixture
 def endpoint():
-    return Endpoint()
+    return FakeEndpoint()
 
 
 def test_search_one_and_many(endpoint):
@@ -80,61 +90,61 @@ def test_search_one_and_many(endpoint):
     assert one["results"] == [
         {"query": "what", "hits": [{**DOCUMENTS[1], "score": 0.9}, {**DOCUMENTS[2], "score": 0.5}]}
     ]
-    assert endpoint.store.asked == [(2, "a", ("x",))]
+    assert endpoint.store.searches == [(2, "a", ("x",))]
     many = endpoint.post("/v1/search", {"query": ["a", "b"], "return_text": False}).json()
     assert [r["query"] for r in many["results"]] == ["a", "b"]
     assert "text" not in many["results"][0]["hits"][0]
 
 
-def test_search_by_words_and_by_both(endpoint):
-    found = {
+def test_search_by_bm25_and_by_both(endpoint):
+    doc_ids = {
         mode: [
             hit["doc_id"]
             for hit in endpoint.post("/v1/search", {"query": "q", "mode": mode}).json()["results"][0]["hits"]
         ]
         for mode in ("bm25", "dense", "hybrid")
     }
-    # Both halves count alike: d1 is the first of the one, d2 of the other and half way down in the first.
-    assert found == {"bm25": ["d2"], "dense": ["d1", "d2", "d0"], "hybrid": ["d2", "d1", "d0"]}
+    # Both rankings weigh the same: d1 is first in one of them; d2 is first in the other and second in that one.
+    assert doc_ids == {"bm25": ["d2"], "dense": ["d1", "d2", "d0"], "hybrid": ["d2", "d1", "d0"]}
 
 
-def test_an_index_without_words_takes_dense_searches_only(endpoint):
+def test_an_index_without_bm25_accepts_only_dense_searches(endpoint):
     record = {**RECORD, "config": {"index": {"kind": "flat", "bm25": False}}}
-    endpoint.service.live.version = replace(VERSION, index=Artifact("v", record))
+    endpoint.service.active_index.version = replace(VERSION, index=Artifact("v", record))
     assert endpoint.post("/v1/search", {"query": "q"}).status_code == 200
-    refused = endpoint.post("/v1/search", {"query": "q", "mode": "hybrid"})
-    assert (refused.status_code, refused.json()["error"]["code"]) == (422, "invalid_request")
+    response = endpoint.post("/v1/search", {"query": "q", "mode": "hybrid"})
+    assert (response.status_code, response.json()["error"]["code"]) == (422, "invalid_request")
 
 
-def test_what_nobody_foresaw_is_an_error_like_the_others(endpoint):
+def test_an_unexpected_error_has_the_format_of_the_others(endpoint):
     endpoint.store.documents = None
     http = TestClient(endpoint.http.app, client=("127.0.0.1", 1), raise_server_exceptions=False)
-    answer = http.post("/v1/search", json={"query": "q"})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
+    response = http.post("/v1/search", json={"query": "q"})
+    assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
 
 
-def test_embeddings_in_openais_shape(endpoint):
+def test_embeddings_have_openais_format(endpoint):
     body = endpoint.post("/v1/embeddings", {"input": ["xx", "x y"], "model": "org/fake"}).json()
     assert [d["embedding"] for d in body["data"]] == [[2, 0, 0, 1], [3, 0, 0, 1]]
     assert [d["index"] for d in body["data"]] == [0, 1]
     assert body["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
-    coded = endpoint.post("/v1/embeddings", {"input": "xx", "encoding_format": "base64"}).json()
-    assert np.frombuffer(base64.b64decode(coded["data"][0]["embedding"]), "<f4").tolist() == [2, 0, 0, 1]
+    base64_body = endpoint.post("/v1/embeddings", {"input": "xx", "encoding_format": "base64"}).json()
+    assert np.frombuffer(base64.b64decode(base64_body["data"][0]["embedding"]), "<f4").tolist() == [2, 0, 0, 1]
     short = endpoint.post("/v1/embeddings", {"input": "xx", "dimensions": 2}).json()
     assert short["data"][0]["embedding"] == [1, 0]
 
 
-def test_about(endpoint):
+def test_health_readiness_and_model(endpoint):
     assert endpoint.http.get("/healthz").json() == {"status": "ok"}
     assert endpoint.http.get("/readyz").json()["index"] == "v1"
     model = endpoint.http.get("/v1/models").json()["data"][0]
     assert (model["id"], model["documents"], model["dimensions"], model["tasks"]) == ("org/fake", 3, [2, 4], ["a", "b"])
     assert set(endpoint.http.get("/openapi.json").json()["paths"]) >= {"/v1/search", "/v1/embeddings", "/v1/models"}
-    endpoint.service.live.version = None
+    endpoint.service.active_index.version = None
     assert endpoint.http.get("/healthz").status_code == 200
     assert endpoint.http.get("/readyz").status_code == 503
-    refused = endpoint.post("/v1/search", {"query": "x"})
-    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+    response = endpoint.post("/v1/search", {"query": "x"})
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
 
 
 @pytest.mark.parametrize(
@@ -156,32 +166,32 @@ def test_about(endpoint):
     ],
 )
 def test_errors_are_json_with_a_code(path, body, status, code):
-    endpoint = Endpoint(texts=8)
-    answer = endpoint.post(f"/v1/{path}", body)
-    assert answer.status_code == status
-    error = answer.json()["error"]
+    endpoint = FakeEndpoint(texts=8)
+    response = endpoint.post(f"/v1/{path}", body)
+    assert response.status_code == status
+    error = response.json()["error"]
     assert error["code"] == code
     assert error["message"]
     assert error["type"] == "invalid_request_error"
-    assert endpoint.seen[-1].code == code
+    assert endpoint.records[-1].code == code
 
 
-def test_what_is_no_json_and_half_characters(endpoint):
+def test_invalid_json_and_half_surrogate_pairs_are_refused(endpoint):
     for body in (b"{", b"", b"\xff\xfe", b"[1]", json.dumps({"query": "\ud800"}).encode()):
-        answer = endpoint.http.post("/v1/search", content=body, headers={"content-type": "application/json"})
-        assert answer.status_code == 422, body
+        response = endpoint.http.post("/v1/search", content=body, headers={"content-type": "application/json"})
+        assert response.status_code == 422, body
     assert endpoint.http.get("/v1/search").status_code == 405
 
 
-def test_too_large_a_body_is_refused_told_or_not():
-    endpoint = Endpoint(body_bytes=1024)
+def test_a_body_above_the_limit_is_refused_with_or_without_content_length():
+    endpoint = FakeEndpoint(body_bytes=1024)
     assert endpoint.post("/v1/search", {"query": "x" * 2000}).status_code == 413
     streamed = endpoint.http.post("/v1/search", content=(b"x" * 100 for _ in range(20)))
     assert (streamed.status_code, streamed.json()["error"]["code"]) == (413, "too_large")
 
 
-def test_late_answers_and_slow_requests():
-    endpoint = Endpoint(timeout_seconds=0.3)
+def test_late_responses_and_slow_requests_are_refused():
+    endpoint = FakeEndpoint(timeout_seconds=0.3)
     late = endpoint.post("/v1/search", {"query": "slow"})
     assert (late.status_code, late.json()["error"]["code"], late.headers["retry-after"]) == (503, "timeout", "1")
 
@@ -195,71 +205,71 @@ def test_late_answers_and_slow_requests():
             sent.append(1)
             return {"type": "http.request", "body": b"{", "more_body": True}
 
-        answer = []
+        response = []
 
         async def send(message):
-            answer.append(message)
+            response.append(message)
 
         await endpoint.http.app(scope, receive, send)
-        return answer[0]["status"], json.loads(answer[1]["body"])["error"]["code"]
+        return response[0]["status"], json.loads(response[1]["body"])["error"]["code"]
 
     assert asyncio.run(never_ends()) == (408, "slow_request")
 
 
-def test_too_many_texts_at_once_are_refused_and_told_when_to_come_again():
-    endpoint = Endpoint(waiting=2)
+def test_too_many_waiting_texts_are_refused_with_the_time_to_retry():
+    endpoint = FakeEndpoint(waiting=2)
     assert endpoint.post("/v1/embeddings", {"input": ["a", "b", "c"]}).status_code == 200
-    endpoint.service.waiting = 1
-    refused = endpoint.post("/v1/embeddings", {"input": ["a", "b"]})
-    assert (refused.status_code, refused.json()["error"]["code"], refused.headers["retry-after"]) == (
+    endpoint.service.waiting_texts = 1
+    response = endpoint.post("/v1/embeddings", {"input": ["a", "b"]})
+    assert (response.status_code, response.json()["error"]["code"], response.headers["retry-after"]) == (
         503,
         "overloaded",
         "1",
     )
-    assert endpoint.service.waiting == 1
+    assert endpoint.service.waiting_texts == 1
 
 
-def test_keys():
-    endpoint = Endpoint(keys={"ann": KEY, "bob": "another-key-of-bob"}, requests_per_minute=2)
+def test_a_request_needs_a_valid_key_below_its_rate_limit():
+    endpoint = FakeEndpoint(keys={"ann": KEY, "bob": "another-key-of-bob"}, requests_per_minute=2)
     body = {"query": "x"}
     for wrong in ({}, {"authorization": "Bearer nobody"}, {"authorization": KEY}, {"authorization": "Basic " + KEY}):
-        answer = endpoint.post("/v1/search", body, **wrong)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
-        assert answer.headers["www-authenticate"] == "Bearer"
+        response = endpoint.post("/v1/search", body, **wrong)
+        assert (response.status_code, response.json()["error"]["code"]) == (401, "invalid_api_key")
+        assert response.headers["www-authenticate"] == "Bearer"
     assert endpoint.http.get("/readyz").status_code == 200
-    of_ann = [endpoint.post("/v1/search", body, authorization=f"Bearer {KEY}") for _ in range(3)]
-    assert [answer.status_code for answer in of_ann] == [200, 200, 429]
-    assert 1 <= int(of_ann[2].headers["retry-after"]) <= 30
+    responses = [endpoint.post("/v1/search", body, authorization=f"Bearer {KEY}") for _ in range(3)]
+    assert [response.status_code for response in responses] == [200, 200, 429]
+    assert 1 <= int(responses[2].headers["retry-after"]) <= 30
     assert endpoint.post("/v1/search", body, authorization="Bearer another-key-of-bob").status_code == 200
-    assert [seen.key for seen in endpoint.seen[-4:]] == ["ann", "ann", "ann", "bob"]
+    assert [record.key for record in endpoint.records[-4:]] == ["ann", "ann", "ann", "bob"]
 
 
-def test_without_keys_only_this_machine_is_answered(endpoint):
+def test_without_keys_only_this_machine_is_served(endpoint):
     app = endpoint.http.app
-    for elsewhere in ("10.0.0.7", "2001:db8::1", "somewhere"):
-        answer = TestClient(app, client=(elsewhere, 1)).post("/v1/search", json={"query": "x"})
-        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "no_keys")
+    for host in ("10.0.0.7", "2001:db8::1", "somewhere"):
+        response = TestClient(app, client=(host, 1)).post("/v1/search", json={"query": "x"})
+        assert (response.status_code, response.json()["error"]["code"]) == (403, "no_keys")
     assert TestClient(app, client=("::1", 1)).post("/v1/search", json={"query": "x"}).status_code == 200
 
 
 @pytest.mark.parametrize("log_queries", [False, True])
-def test_what_is_written_down_of_a_request(log_queries):
-    endpoint = Endpoint(log_queries=log_queries)
-    answer = endpoint.post("/v1/search", {"query": "a secret matter"}, **{"x-request-id": "mine-1"})
-    seen = endpoint.seen[-1]
-    assert (seen.request_id, seen.status, seen.path) == ("mine-1", 200, "/v1/search")
-    assert seen.details["index"] == answer.json()["index"]
-    assert seen.details["tokens"] == 3
-    assert ("a secret matter" in str(seen)) is log_queries
-    made = endpoint.post("/v1/search", {"query": "x"}, **{"x-request-id": "two\nlines"}).headers["x-request-id"]
-    assert made == endpoint.seen[-1].request_id != "two\nlines"
+def test_the_record_of_a_request_has_the_query_only_if_configured(log_queries):
+    endpoint = FakeEndpoint(log_queries=log_queries)
+    response = endpoint.post("/v1/search", {"query": "a secret matter"}, **{"x-request-id": "mine-1"})
+    record = endpoint.records[-1]
+    assert (record.request_id, record.status, record.path) == ("mine-1", 200, "/v1/search")
+    assert record.details["index"] == response.json()["index"]
+    assert record.details["tokens"] == 3
+    assert ("a secret matter" in str(record)) is log_queries
+    generated = endpoint.post("/v1/search", {"query": "x"}, **{"x-request-id": "two\nlines"}).headers["x-request-id"]
+    assert generated == endpoint.records[-1].request_id != "two\nlines"
 
 
 def test_a_request_ends_with_the_version_it_began_with(endpoint):
-    async def change(uri, texts, prompt, instruction):
-        endpoint.service.live.version = replace(VERSION, index=Artifact("v2", {**RECORD, "fingerprint": "v2"}))
-        return await encode(uri, texts, prompt, instruction)
+    async def replace_version_then_encode(uri, texts, kind, instruction):
+        endpoint.service.active_index.version = replace(VERSION, index=Artifact("v2", {**RECORD, "fingerprint": "v2"}))
+        return await encode_texts(uri, texts, kind, instruction)
 
-    endpoint.service._encode = change
+    endpoint.service._encode_texts = replace_version_then_encode
     assert endpoint.post("/v1/search", {"query": "x"}).json()["index"] == "v1"
     assert endpoint.post("/v1/search", {"query": "x"}).json()["index"] == "v2"

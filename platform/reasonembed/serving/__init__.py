@@ -1,1 +1,1 @@
-"""The search endpoint: the HTTP API and the searcher behind it; ``distributed/serving`` puts them on Ray Serve."""
+"""The search endpoint without Ray: the HTTP API and the search service; ``distributed/serve`` runs it on Ray Serve."""

@@ -1,4 +1,4 @@
-"""The HTTP API over a ``Service``."""
+"""The HTTP API of the search service, as a FastAPI application."""
 
 import base64
 import json
@@ -15,90 +15,68 @@ from starlette.exceptions import HTTPException
 from reasonembed import __version__
 from reasonembed.config import Serve
 from reasonembed.serving import messages
-from reasonembed.serving.active_index import Version
+from reasonembed.serving.active_index import IndexVersion
+from reasonembed.serving.api_keys import ApiKeys
 from reasonembed.serving.index_shards import DocumentFilter
-from reasonembed.serving.keys import Keys
 from reasonembed.serving.middleware import RequestMiddleware, RequestRecord, error_body
 from reasonembed.serving.refusals import RequestRefused
-from reasonembed.serving.service import Service
+from reasonembed.serving.service import SearchService
 
-MAX_CHARS = 200_000  # of a text; a tokenizer reads all of it before it is cut
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": messages.ErrorAnswer, "description": about}
-    for status, about in {
+MAX_CHARS = 200_000  # of a text, because the tokenizer reads a text whole before it is cut
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": messages.ErrorResponse, "description": description}
+    for status, description in {
         401: "No valid key.",
-        404: "No such task or model.",
-        408: "The request came too slowly.",
+        404: "Unknown task or model.",
+        408: "The request arrived too slowly.",
         413: "Too large.",
         422: "Not a valid request.",
-        429: "The key's allowance is used up.",
-        503: "Not ready, or too much to do: try again after `Retry-After` seconds.",
+        429: "The key has sent too many requests.",
+        503: "Not ready or overloaded: retry after `Retry-After` seconds.",
     }.items()
 }
 
 
 def create_app(
-    service: Service,
+    service: SearchService,
     settings: Serve,
-    keys: Keys | None = None,
-    on_request: Callable[[RequestRecord], None] = lambda seen: None,
+    keys: ApiKeys | None = None,
+    on_request: Callable[[RequestRecord], None] = lambda record: None,
 ) -> RequestMiddleware:
-    """
+    """Returns the ASGI application: the API inside the middleware.
+
     Args:
-        service: that answers.
-        settings: limits.
-        keys: of those who may ask; everybody may, without.
-        on_request: told of every request when it is over.
+        service: that answers the requests.
+        settings: the section ``serve``, with the limits.
+        keys: that give access; without any, only requests from this machine are admitted.
+        on_request: called with the record of every request when it ends.
     """
     app = FastAPI(
         title="reasonembed",
         version=__version__,
         summary="Search for documents that help, whatever words they use.",
     )
+    _add_error_handlers(app)
 
-    def checked(texts: Sequence[str], request: Request) -> Version:
+    def check_texts(texts: Sequence[str], request: Request) -> IndexVersion:
         _check_texts(texts, settings)
         version = service.version
-        seen = request.state.seen
-        seen.details |= {"texts": len(texts), "model": version.model.name, "index": version.id}
+        record = request.state.record
+        record.details |= {"texts": len(texts), "model": version.model.name, "index": version.id}
         if settings.log_queries:
-            seen.details["queries"] = list(texts)
+            record.details["queries"] = list(texts)
         return version
 
-    @app.exception_handler(RequestRefused)
-    async def refused(request: Request, error: RequestRefused) -> Response:
-        return _refusal(request, error)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body")
-        return _refusal(
-            request, RequestRefused(422, "invalid_request", f"{where or 'body'}: {first['msg']}"), where or None
-        )
-
-    @app.exception_handler(Exception)
-    async def failed(request: Request, _: Exception) -> Response:
-        return _refusal(request, RequestRefused(500, "internal_error", "the server failed; its log says why"))
-
-    @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> Response:
-        codes = {404: "not_found", 405: "method_not_allowed"}
-        answer = _refusal(
-            request,
-            RequestRefused(error.status_code, codes.get(error.status_code, "invalid_request"), str(error.detail)),
-        )
-        answer.headers.update(error.headers or {})
-        return answer
-
-    @app.post("/v1/search", response_model=messages.SearchAnswer, responses=ERRORS)
+    @app.post("/v1/search", response_model=messages.SearchResponse, responses=ERROR_RESPONSES)
     async def search(body: messages.SearchRequest, request: Request) -> Response:
-        """Documents for one question or several, best first."""
+        """Returns documents for one question or several, best first."""
         queries = body.queries()
-        version = checked(queries, request)
+        version = check_texts(queries, request)
         if body.task is not None and body.task not in version.tasks:
-            raise RequestRefused(404, "unknown_task", f"no task {body.task!r}; there are {', '.join(version.tasks)}")
-        found, tokens = await service.search(
+            raise RequestRefused(
+                404, "unknown_task", f"no task {body.task!r}; the tasks are {', '.join(version.tasks)}"
+            )
+        results, tokens = await service.search(
             version,
             queries,
             body.instruction,
@@ -107,55 +85,86 @@ def create_app(
             body.top_k,
             DocumentFilter(body.task, tuple(body.exclude_ids)),
         )
-        request.state.seen.details["tokens"] = tokens
+        request.state.record.details["tokens"] = tokens
         if not body.return_text:
-            found = [[{key: value for key, value in hit.items() if key != "text"} for hit in hits] for hits in found]
-        results = [{"query": query, "hits": hits} for query, hits in zip(queries, found, strict=True)]
-        return _json({"model": version.model.name, "index": version.id, "results": results})
+            results = [[{key: hit[key] for key in hit if key != "text"} for hit in hits] for hits in results]
+        entries = [{"query": query, "hits": hits} for query, hits in zip(queries, results, strict=True)]
+        return _json_response({"model": version.model.name, "index": version.id, "results": entries})
 
-    @app.post("/v1/embeddings", response_model=messages.EmbeddingsAnswer, responses=ERRORS)
+    @app.post("/v1/embeddings", response_model=messages.EmbeddingsResponse, responses=ERROR_RESPONSES)
     async def embeddings(body: messages.EmbeddingsRequest, request: Request) -> Response:
-        """Unit vectors of texts as they are, in the shape of OpenAI's endpoint."""
-        version = checked(body.texts(), request)
+        """Returns unit vectors of texts as they are, in the format of OpenAI."""
+        version = check_texts(body.texts(), request)
         if body.model and body.model != version.model.name:
             raise RequestRefused(404, "model_not_found", f"no model {body.model!r}; {version.model.name!r} is live")
         if body.dimensions is not None and body.dimensions not in version.dimensions:
-            allowed = ", ".join(map(str, version.dimensions)) or "none, it was not trained for any"
+            allowed = ", ".join(map(str, version.dimensions)) or "no other length; it was not trained for any"
             raise RequestRefused(422, "invalid_request", f"dimensions: {version.model.name} can be cut to {allowed}")
         vectors, tokens = await service.embed(version, body.texts())
-        request.state.seen.details["tokens"] = tokens
+        request.state.record.details["tokens"] = tokens
         if body.dimensions is not None:
             vectors = vectors[:, : body.dimensions]
             vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        encoded = _base64(vectors) if body.encoding_format == "base64" else vectors.tolist()
-        return _json(
+        rows = _encode_base64(vectors) if body.encoding_format == "base64" else vectors.tolist()
+        return _json_response(
             {
                 "object": "list",
                 "model": version.model.name,
-                "data": [{"object": "embedding", "index": i, "embedding": one} for i, one in enumerate(encoded)],
+                "data": [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)],
                 "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
             }
         )
 
-    @app.get("/v1/models", response_model=messages.ModelsAnswer, responses={s: ERRORS[s] for s in (401, 429, 503)})
+    @app.get(
+        "/v1/models",
+        response_model=messages.ModelsResponse,
+        responses={status: ERROR_RESPONSES[status] for status in (401, 429, 503)},
+    )
     async def models() -> Response:
-        """The model that is live, and the index that was made with it."""
-        return _json({"object": "list", "data": [_about(service.version)]})
+        """Returns the model that is live, and the index that was built with it."""
+        return _json_response({"object": "list", "data": [_model_info(service.version)]})
 
-    @app.get("/healthz", response_model=messages.Ready)
+    @app.get("/healthz", response_model=messages.HealthResponse)
     async def healthz() -> Response:
-        """The process answers."""
-        return _json({"status": "ok"})
+        """Answers 200 while the process runs."""
+        return _json_response({"status": "ok"})
 
-    @app.get("/readyz", response_model=messages.Ready, responses={503: ERRORS[503]})
+    @app.get("/readyz", response_model=messages.HealthResponse, responses={503: ERROR_RESPONSES[503]})
     async def readyz() -> Response:
-        """An index is live."""
-        return _json({"status": "ready", "index": service.version.id})
+        """Answers 200 while an index is live."""
+        return _json_response({"status": "ready", "index": service.version.id})
 
-    return RequestMiddleware(app, settings, keys or Keys({}), on_request)  # type: ignore[arg-type]
+    return RequestMiddleware(app, settings, keys or ApiKeys({}), on_request)  # type: ignore[arg-type]
 
 
-def _about(version: Version) -> dict[str, Any]:
+def _add_error_handlers(app: FastAPI) -> None:
+    """Lets every error become a response in the format of OpenAI."""
+
+    @app.exception_handler(RequestRefused)
+    async def refusal(request: Request, error: RequestRefused) -> Response:
+        return _error_response(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def validation_error(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"] if part != "body")
+        refusal = RequestRefused(422, "invalid_request", f"{field or 'body'}: {first['msg']}")
+        return _error_response(request, refusal, field or None)
+
+    @app.exception_handler(Exception)
+    async def internal_error(request: Request, _: Exception) -> Response:
+        message = "internal error; the server's log has the cause"
+        return _error_response(request, RequestRefused(500, "internal_error", message))
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+        response = _error_response(request, RequestRefused(error.status_code, code, str(error.detail)))
+        response.headers.update(error.headers or {})
+        return response
+
+
+def _model_info(version: IndexVersion) -> dict[str, Any]:
     finished = datetime.strptime(version.index.record["finished"], "%Y-%m-%dT%H:%M:%S%z")
     figures = version.index.figures
     return {
@@ -175,27 +184,29 @@ def _about(version: Version) -> dict[str, Any]:
 
 def _check_texts(texts: Sequence[str], settings: Serve) -> None:
     if not 1 <= len(texts) <= settings.texts:
-        raise RequestRefused(422, "invalid_request", f"1 to {settings.texts} texts a request, not {len(texts)}")
+        raise RequestRefused(
+            422, "invalid_request", f"a request may have 1 to {settings.texts} texts, not {len(texts)}"
+        )
     for text in texts:
         if not text.strip():
             raise RequestRefused(422, "invalid_request", "a text is empty")
         if len(text) > MAX_CHARS:
             raise RequestRefused(413, "too_long", f"a text may have {MAX_CHARS} characters, not {len(text)}")
         if not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise RequestRefused(422, "invalid_request", "a text holds half a surrogate pair, which is no character")
+            raise RequestRefused(422, "invalid_request", "a text contains half of a surrogate pair; send valid Unicode")
 
 
-def _base64(vectors: np.ndarray) -> list[str]:
+def _encode_base64(vectors: np.ndarray) -> list[str]:
     return [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vectors]
 
 
-def _refusal(request: Request, refused: RequestRefused, param: str | None = None) -> Response:
-    request.state.seen.code = refused.code
-    answer = _json(error_body(refused, param), refused.status)
-    if refused.retry_after:
-        answer.headers["retry-after"] = str(refused.retry_after)
-    return answer
+def _error_response(request: Request, refusal: RequestRefused, param: str | None = None) -> Response:
+    request.state.record.code = refusal.code
+    response = _json_response(error_body(refusal, param), refusal.status)
+    if refusal.retry_after:
+        response.headers["retry-after"] = str(refusal.retry_after)
+    return response
 
 
-def _json(content: Any, status: int = 200) -> Response:
+def _json_response(content: Any, status: int = 200) -> Response:
     return Response(json.dumps(content, ensure_ascii=False), status, media_type="application/json")

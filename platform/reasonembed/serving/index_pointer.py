@@ -1,4 +1,4 @@
-"""Which index a run would have served: the one its pointer names."""
+"""The pointer of a run, ``index/latest``, which names the index to serve."""
 
 import json
 
@@ -7,24 +7,36 @@ from reasonembed.errors import UserError
 
 
 def latest_index(run_root: str) -> str:
-    """URI of the index that the run's pointer names.
+    """Returns the URI of the index that the run's pointer names.
 
     Raises:
-        UserError: the run has none, or it is damaged.
+        UserError: the run has no pointer, or the pointer is damaged.
     """
-    place = storage.join(storage.absolute(run_root), "index", artifacts.LATEST)
-    if not storage.exists(place):
-        raise UserError(f"{run_root} holds no finished index ({place} is missing); run `make quickstart` first")
+    pointer = storage.join(storage.absolute(run_root), "index", artifacts.LATEST)
+    if not storage.exists(pointer):
+        raise UserError(f"{run_root} holds no finished index ({pointer} is missing); run `make quickstart` first")
     try:
-        return str(json.loads(storage.read_bytes(place))["uri"])
+        return str(json.loads(storage.read_bytes(pointer))["uri"])
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{place} is damaged; the job `index` writes it anew") from None
+        raise UserError(f"{pointer} is damaged; run the job `index` again to rewrite it") from None
 
 
-def candidates(pinned: str | None, run_root: str) -> list[str]:
-    """What to begin with, in this order: an index that was named, or the latest and then the others of the run, so that
-    a gateway that starts after a broken index was published still finds the one before."""
+def candidate_indexes(pinned: str | None, run_root: str) -> list[str]:
+    """Returns the URIs of the indexes that a gateway may start with, in order of preference.
+
+    After the latest index come the other indexes of the run, newest first. So a gateway that starts after a broken
+    index was published can serve the one before it.
+
+    Args:
+        pinned: an index that the configuration names; it is the only candidate then.
+        run_root: root folder of the run.
+
+    Raises:
+        UserError: the run has no pointer, or the pointer is damaged.
+    """
     if pinned is not None:
         return [storage.absolute(pinned)]
-    others = sorted(artifacts.finished(run_root, "index"), key=lambda one: str(one.record["finished"]), reverse=True)
-    return list(dict.fromkeys([latest_index(run_root), *(one.uri for one in others)]))
+    newest_first = sorted(
+        artifacts.finished(run_root, "index"), key=lambda index: index.record["finished"], reverse=True
+    )
+    return list(dict.fromkeys([latest_index(run_root), *(index.uri for index in newest_first)]))

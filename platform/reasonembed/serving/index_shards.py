@@ -1,4 +1,4 @@
-"""An index as it is searched: by vectors, by words, and for its documents' texts."""
+"""Search in the shards of an index: by vectors, by words, and for the documents' texts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,111 +12,130 @@ from reasonembed.artifacts import Artifact
 from reasonembed.config import Index
 from reasonembed.errors import UserError
 from reasonembed.retrieval.bm25 import Bm25
-from reasonembed.retrieval.faiss_index import (
+from reasonembed.retrieval.fusion import top_k
+from reasonembed.retrieval.index_files import (
     BM25_FOLDER,
-    DOCUMENTS,
     DOCUMENTS_FILE,
     INDEX_FILE,
-    ShardedIndex,
-    open_index,
+    INDEXED_DOCUMENTS,
     shard_folder,
 )
-from reasonembed.retrieval.fusion import top_k
+from reasonembed.retrieval.index_kinds import open_index
+from reasonembed.retrieval.sharded_index import ShardedIndex
 
 TEXT = pa.large_string()
-FIGURES = {"rows", "dimension", "shards", "shard_rows"}
-Found = tuple[np.ndarray, np.ndarray]
-"""Positions (int64) in the whole index and scores (float32), best first."""
+REQUIRED_FIGURES = {"rows", "dimension", "shards", "shard_rows"}
+RankedPositions = tuple[np.ndarray, np.ndarray]
+"""Search results of one query: positions (int64) in the whole index and scores (float32), best first."""
 
 
 @dataclass(frozen=True)
 class DocumentFilter:
-    """Which documents may be found."""
+    """Restricts a search to the documents of one task, without certain documents."""
 
     task: str | None = None
+    """None: documents of all tasks."""
     exclude_ids: tuple[str, ...] = ()
 
 
-EVERYWHERE = DocumentFilter()
+ALL_DOCUMENTS = DocumentFilter()
 
 
 class IndexShards:
-    """
+    """Consecutive shards of an index, opened for search; by default all of them.
+
     Args:
-        index: a finished index.
-        number: of this part,
-        parts: of so many. The shards of the index are dealt out in runs, so that a part is a run of documents too.
-        device: where vectors are searched, ``cpu`` or ``cuda``.
+        index: artifact of the index.
+        process: number of the process that opens the shards, from 0.
+        processes: number of processes among which the shards are divided in order.
+        device: ``cpu`` or ``cuda``, where vectors are searched.
 
     Raises:
-        UserError: the index has fewer shards than there are parts, or a file is not what the record says; or the
-            device is not there, or has no search of this kind.
+        UserError: the index has fewer shards than there are processes; a file differs from the record; or the device
+            does not exist or cannot search this kind of index.
     """
 
-    def __init__(self, index: Artifact, number: int = 0, parts: int = 1, device: str = "cpu") -> None:
+    def __init__(self, index: Artifact, process: int = 0, processes: int = 1, device: str = "cpu") -> None:
         shards = int(index.figures["shards"])
-        if parts > shards:
+        if processes > shards:
             raise UserError(
-                f"index {index.uri} has {shards} shards, which cannot be dealt out to {parts} parts; build it with "
-                f"index.shards={parts}, or lower serve.search_shards"
+                f"index {index.uri} has {shards} shards, too few for {processes} processes; build it with "
+                f"index.shards={processes}, or lower serve.search_shards"
             )
         settings = Index.model_validate(index.record["config"]["index"])
-        first, end = (round(shards * n / parts) for n in (number, number + 1))
+        first, end = (round(shards * n / processes) for n in (process, process + 1))
         _check_files(index, range(first, end))
-        opened, words, tables = [], [], []
+        vector_indexes, bm25_weights, tables = [], [], []
         for shard in range(first, end):
-            place = storage.join(index.uri, shard_folder(shard))
-            with storage.local_copy(place, lambda name: name != DOCUMENTS_FILE) as folder:
-                opened.append(open_index(folder / INDEX_FILE, device))
+            uri = storage.join(index.uri, shard_folder(shard))
+            with storage.local_copy(uri, lambda name: name != DOCUMENTS_FILE) as folder:
+                vector_indexes.append(open_index(folder / INDEX_FILE, settings, device))
                 if settings.bm25:
-                    words.append(Bm25.load(folder / BM25_FOLDER))
-            tables.append(index.table(DOCUMENTS, f"{shard_folder(shard)}/{DOCUMENTS_FILE}"))
-        self._index = ShardedIndex(opened, settings)
-        self._words = words
+                    bm25_weights.append(Bm25.load(folder / BM25_FOLDER))
+            tables.append(index.table(INDEXED_DOCUMENTS, f"{shard_folder(shard)}/{DOCUMENTS_FILE}"))
+        self._vectors = ShardedIndex(vector_indexes)
+        self._bm25 = bm25_weights
         documents = pa.concat_tables(tables)
-        # One array for each column: fetching ten rows of a table takes a millisecond. Large: texts may be over 2 GiB.
+        # One array per column, because ten rows of a chunked table take a millisecond. Texts may exceed 2 GiB together.
         self._columns = {name: documents[name].cast(TEXT).combine_chunks() for name in documents.column_names}
         self._start = sum(index.figures["shard_rows"][:first])
 
     def __len__(self) -> int:
+        """Returns the number of documents."""
         return len(self._columns["doc_id"])
 
-    def dense(self, vectors: np.ndarray, k: int, within: DocumentFilter = EVERYWHERE) -> list[Found]:
-        """What is found for each of (queries, dim) unit vectors."""
-        scores, positions = self._index.search(vectors, k, self._allowed(within))
+    def search_dense(
+        self, vectors: np.ndarray, k: int, document_filter: DocumentFilter = ALL_DOCUMENTS
+    ) -> list[RankedPositions]:
+        """Returns the documents nearest to each query vector.
+
+        Args:
+            vectors: (queries, dim) float32 unit vectors.
+            k: number of results per query; fewer are returned if fewer documents pass the filter.
+            document_filter: documents that may be returned.
+        """
+        scores, positions = self._vectors.search(vectors, k, self._allowed(document_filter))
         return [(row[row >= 0] + self._start, values[row >= 0]) for row, values in zip(positions, scores, strict=True)]
 
-    def lexical(self, query: str, k: int, within: DocumentFilter = EVERYWHERE) -> Found:
-        """Documents that share a word with the query, by BM25.
+    def search_bm25(self, query: str, k: int, document_filter: DocumentFilter = ALL_DOCUMENTS) -> RankedPositions:
+        """Returns the documents with the best BM25 scores, among those that share a word with the query.
+
+        Args:
+            query: text.
+            k: number of results.
+            document_filter: documents that may be returned.
 
         Raises:
-            UserError: the index was built without.
+            UserError: the index was built without BM25.
         """
-        if not self._words:
-            raise UserError("the index was built with index.bm25=false and cannot be searched by words")
-        scores = np.concatenate([part.scores(query) for part in self._words])
+        if not self._bm25:
+            raise UserError(
+                "the index was built with index.bm25=false and cannot be searched by words; use mode `dense`"
+            )
+        scores = np.concatenate([bm25.scores(query) for bm25 in self._bm25])
         scores[scores <= 0] = -np.inf
-        if (allowed := self._allowed(within)) is not None:
+        if (allowed := self._allowed(document_filter)) is not None:
             scores[~allowed] = -np.inf
         best = top_k(scores, k)
         return best + self._start, scores[best]
 
     def documents(self, positions: Sequence[int]) -> dict[int, dict[str, str]]:
-        """``doc_id``, ``task`` and ``text`` of those of the positions that lie in this part."""
+        """Returns ``doc_id``, ``task`` and ``text`` by position, for those positions that lie in these shards."""
         return {
             position: {name: column[position - self._start].as_py() for name, column in self._columns.items()}
             for position in positions
             if 0 <= position - self._start < len(self)
         }
 
-    def _allowed(self, within: DocumentFilter) -> np.ndarray | None:
-        if within == EVERYWHERE:
+    def _allowed(self, document_filter: DocumentFilter) -> np.ndarray | None:
+        """Returns (documents,) bool, True where a document passes the filter; None if all pass."""
+        if document_filter == ALL_DOCUMENTS:
             return None
         allowed = pa.array(np.ones(len(self), bool))
-        if within.task is not None:
-            allowed = pc.equal(self._columns["task"], within.task)
-        if within.exclude_ids:
-            excluded = pc.is_in(self._columns["doc_id"], value_set=pa.array(within.exclude_ids, TEXT))
+        if document_filter.task is not None:
+            allowed = pc.equal(self._columns["task"], document_filter.task)
+        if document_filter.exclude_ids:
+            excluded = pc.is_in(self._columns["doc_id"], value_set=pa.array(document_filter.exclude_ids, TEXT))
             allowed = pc.and_not(allowed, excluded)
         mask: np.ndarray = allowed.to_numpy(zero_copy_only=False)
         return mask
@@ -126,28 +145,32 @@ def _check_files(index: Artifact, shards: Sequence[int]) -> None:
     folders = tuple(f"{shard_folder(shard)}/" for shard in shards)
     for entry in index.files:
         if entry.path.startswith(folders):
-            whole = storage.exists(storage.join(index.uri, entry.path))
-            if not whole or storage.describe_file(index.uri, entry.path) != entry:
+            exists = storage.exists(storage.join(index.uri, entry.path))
+            if not exists or storage.describe_file(index.uri, entry.path) != entry:
                 raise UserError(
-                    f"index {index.uri} is damaged: {entry.path} is not what its record says; build it again"
+                    f"index {index.uri} is damaged: {entry.path} is missing or differs from its record; "
+                    "build the index again"
                 )
 
 
-def finished_index(uri: str) -> Artifact:
-    """
+def load_index_artifact(uri: str) -> Artifact:
+    """Returns the artifact of the index at a URI.
+
     Raises:
-        UserError: there is no finished index, or one of an earlier layout.
+        UserError: there is no finished index, or it has an earlier layout.
     """
     index = artifacts.load(uri)
     if index is None or index.stage != "index":
         raise UserError(f"no finished index at {uri}; run the pipeline first (make quickstart)")
-    if missing := FIGURES - index.figures.keys():
-        raise UserError(f"index {uri} is of an earlier version (no {', '.join(sorted(missing))}): build it again")
+    if missing := REQUIRED_FIGURES - index.figures.keys():
+        raise UserError(
+            f"index {uri} was built by an earlier version (no {', '.join(sorted(missing))}); build the index again"
+        )
     return index
 
 
-def merged(found: Sequence[Found], k: int) -> Found:
-    """The k best of what several parts found for one query; of equal ones the lower position."""
-    positions, scores = (np.concatenate(columns) for columns in zip(*found, strict=True))
+def merge_rankings(rankings: Sequence[RankedPositions], k: int) -> RankedPositions:
+    """Returns the k best results of one query over several sets of shards; equal scores are in order of position."""
+    positions, scores = (np.concatenate(columns) for columns in zip(*rankings, strict=True))
     order = np.lexsort((positions, -scores))[:k]
     return positions[order], scores[order]

@@ -1,4 +1,4 @@
-"""What every request passes before the API sees it: key, allowance, size, time; and what is written down about it."""
+"""Middleware around the API: checks key, rate, size and time of every request, and records its outcome."""
 
 import asyncio
 import json
@@ -11,103 +11,110 @@ from ipaddress import ip_address
 from typing import Any
 
 from reasonembed.config import Serve
-from reasonembed.serving.keys import Keys, RateLimiter
+from reasonembed.serving.api_keys import ApiKeys
+from reasonembed.serving.rate_limiter import RateLimiter
 from reasonembed.serving.refusals import RequestRefused
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
+AsgiMessage = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[AsgiMessage]]
+Send = Callable[[AsgiMessage], Awaitable[None]]
+AsgiApp = Callable[[AsgiMessage, Receive, Send], Awaitable[None]]
 
-GUARDED = "/v1/"
+PROTECTED_PREFIX = "/v1/"
 REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
 @dataclass
 class RequestRecord:
-    """What is known of a request when it ends; becomes a line of the log."""
+    """A request and its outcome, complete when the request ends; becomes a line of the log."""
 
     request_id: str
     method: str
     path: str
     key: str | None = None
+    """Name of the key's holder."""
     status: int = 0
     seconds: float = 0.0
     code: str | None = None
-    """Of an error."""
+    """Code of the error, if there was one."""
     details: dict[str, Any] = field(default_factory=dict)
-    """Texts, tokens, model, index."""
+    """Number of texts and tokens, model, index."""
 
 
 class RequestMiddleware:
-    """An ASGI application around another.
+    """An ASGI application that wraps another one.
 
     Args:
-        app: behind the door.
-        settings: limits.
-        keys: who may come in; everybody on this machine, and nobody else, when there are none.
-        on_request: told of every request when it is over.
+        app: receives the requests that are admitted.
+        settings: the section ``serve``, with the limits.
+        keys: that give access; without any, only requests from this machine are admitted.
+        on_request: called with the record of every request when it ends.
     """
 
-    def __init__(self, app: App, settings: Serve, keys: Keys, on_request: Callable[[RequestRecord], None]) -> None:
+    def __init__(
+        self, app: AsgiApp, settings: Serve, keys: ApiKeys, on_request: Callable[[RequestRecord], None]
+    ) -> None:
         self._app, self._settings, self._keys, self._on_request = app, settings, keys, on_request
-        self._allowance = RateLimiter(settings.requests_per_minute)
+        self._rate_limiter = RateLimiter(settings.requests_per_minute)
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiMessage, receive: Receive, send: Send) -> None:
+        """Handles one ASGI connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        given = headers.get("x-request-id", "")
-        told = REQUEST_ID.fullmatch(given) is not None
-        seen = RequestRecord(given if told else uuid.uuid4().hex, scope["method"], scope["path"])
-        scope.setdefault("state", {})["seen"] = seen
-        started, begun = time.perf_counter(), False
+        client_id = headers.get("x-request-id", "")
+        client_id_valid = REQUEST_ID.fullmatch(client_id) is not None
+        request_id = client_id if client_id_valid else uuid.uuid4().hex
+        record = RequestRecord(request_id, scope["method"], scope["path"])
+        scope.setdefault("state", {})["record"] = record
+        started, response_begun = time.perf_counter(), False
 
-        async def answer(message: Message) -> None:
-            nonlocal begun
+        async def send_response(message: AsgiMessage) -> None:
+            nonlocal response_begun
             if message["type"] == "http.response.start":
-                begun, seen.status = True, message["status"]
-                if not told:  # Ray Serve gives every request an id, and the answer too
-                    message["headers"] = [*message.get("headers", ()), (b"x-request-id", seen.request_id.encode())]
+                response_begun, record.status = True, message["status"]
+                if not client_id_valid:  # Ray Serve gives every request an id and returns it itself.
+                    message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
         try:
             async with asyncio.timeout(self._settings.timeout_seconds):
-                if scope["path"].startswith(GUARDED):
-                    self._admit(headers, scope.get("client"), seen)
-                await self._app(scope, await self._read(headers, receive), answer)
-        except RequestRefused as refused:
-            await _refuse(refused, seen, answer)
+                if scope["path"].startswith(PROTECTED_PREFIX):
+                    self._admit(headers, scope.get("client"), record)
+                await self._app(scope, await self._read_body(headers, receive), send_response)
+        except RequestRefused as refusal:
+            await _send_refusal(refusal, record, send_response)
         except TimeoutError:
-            if not begun:
-                late = f"not answered within {self._settings.timeout_seconds:g} s"
-                await _refuse(RequestRefused(503, "timeout", late, retry_after=1), seen, answer)
+            if not response_begun:
+                message = f"not answered within {self._settings.timeout_seconds:g} s"
+                await _send_refusal(RequestRefused(503, "timeout", message, retry_after=1), record, send_response)
         finally:
-            seen.seconds = time.perf_counter() - started
-            self._on_request(seen)
+            record.seconds = time.perf_counter() - started
+            self._on_request(record)
 
-    def _admit(self, headers: dict[str, str], client: tuple[str, int] | None, seen: RequestRecord) -> None:
+    def _admit(self, headers: dict[str, str], client: tuple[str, int] | None, record: RequestRecord) -> None:
+        """Checks the key and its rate limit, and notes the key's holder."""
         if not self._keys:
             if client is None or not is_loopback(client[0]):
-                raise RequestRefused(403, "no_keys", "this endpoint has no keys and answers only on its own machine")
+                raise RequestRefused(403, "no_keys", "this endpoint has no keys and serves only its own machine")
             return
         scheme, _, key = headers.get("authorization", "").partition(" ")
-        seen.key = self._keys.holder(key.strip()) if scheme.lower() == "bearer" else None
-        if seen.key is None:
+        record.key = self._keys.holder(key.strip()) if scheme.lower() == "bearer" else None
+        if record.key is None:
             raise RequestRefused(401, "invalid_api_key", "send a valid key as `Authorization: Bearer KEY`")
-        if wait := self._allowance.take(seen.key):
-            most = self._settings.requests_per_minute
+        if seconds := self._rate_limiter.take(record.key):
+            limit = self._settings.requests_per_minute
             raise RequestRefused(
-                429, "rate_limit_exceeded", f"a key has {most} requests a minute here", retry_after=wait
+                429, "rate_limit_exceeded", f"a key may send {limit} requests per minute", retry_after=seconds
             )
 
-    async def _read(self, headers: dict[str, str], receive: Receive) -> Receive:
-        """The whole body, read here, where its size and the time it takes are watched."""
-        most = self._settings.body_bytes
-        too_large = RequestRefused(413, "too_large", f"a request may have {most} bytes")
-        if (told := headers.get("content-length", "")).isdigit() and int(told) > most:
+    async def _read_body(self, headers: dict[str, str], receive: Receive) -> Receive:
+        """Reads the whole body, limits its size and the time it takes, and returns a function that replays it."""
+        limit = self._settings.body_bytes
+        too_large = RequestRefused(413, "too_large", f"a request may have {limit} bytes")
+        if (declared := headers.get("content-length", "")).isdigit() and int(declared) > limit:
             raise too_large
         body, more = bytearray(), True
         try:
@@ -118,44 +125,49 @@ class RequestMiddleware:
                         break
                     body += message.get("body", b"")
                     more = message.get("more_body", False)
-                    if len(body) > most:
+                    if len(body) > limit:
                         raise too_large
         except TimeoutError:
             raise RequestRefused(408, "slow_request", "the request did not arrive in time") from None
-        given = False
+        replayed = False
 
-        async def replay() -> Message:
-            nonlocal given
-            if given:
-                return await receive()  # whatever comes then: the end of the connection
-            given = True
+        async def replay() -> AsgiMessage:
+            nonlocal replayed
+            if replayed:
+                return await receive()  # The next message is the end of the connection.
+            replayed = True
             return {"type": "http.request", "body": bytes(body), "more_body": False}
 
         return replay
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address or name of a host can be reached from its own machine only."""
+    """Returns whether only this machine can reach an address or host name."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
 
-async def _refuse(refused: RequestRefused, seen: RequestRecord, send: Send) -> None:
-    seen.code = refused.code
+def error_body(refusal: RequestRefused, param: str | None = None) -> dict[str, Any]:
+    """Returns the body of an error response, in the format of OpenAI.
+
+    Args:
+        refusal: the error.
+        param: field of the request that is wrong.
+    """
+    kind = ERROR_TYPES.get(refusal.status, "invalid_request_error" if refusal.status < 500 else "server_error")
+    return {"error": {"message": refusal.message, "type": kind, "code": refusal.code, "param": param}}
+
+
+async def _send_refusal(refusal: RequestRefused, record: RequestRecord, send: Send) -> None:
+    record.code = refusal.code
     headers = [(b"content-type", b"application/json")]
-    if refused.retry_after:
-        headers.append((b"retry-after", str(refused.retry_after).encode()))
-    if refused.status == 401:
+    if refusal.retry_after:
+        headers.append((b"retry-after", str(refusal.retry_after).encode()))
+    if refusal.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    body = json.dumps(error_body(refused)).encode()
+    body = json.dumps(error_body(refusal)).encode()
     headers.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def error_body(refused: RequestRefused, param: str | None = None) -> dict[str, Any]:
-    """In the shape of OpenAI's errors."""
-    kind = ERROR_TYPES.get(refused.status, "invalid_request_error" if refused.status < 500 else "server_error")
-    return {"error": {"message": refused.message, "type": kind, "code": refused.code, "param": param}}

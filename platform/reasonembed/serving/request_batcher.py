@@ -1,4 +1,4 @@
-"""Texts of many requests, encoded together."""
+"""Encodes the texts of many requests in common batches."""
 
 import asyncio
 import time
@@ -10,8 +10,8 @@ import numpy as np
 
 
 @dataclass
-class Batch:
-    """What was encoded together, for the metrics."""
+class EncodedBatch:
+    """Size and duration of one batch, for the metrics."""
 
     texts: int
     tokens: int
@@ -19,72 +19,78 @@ class Batch:
 
 
 @dataclass
-class _Text:
+class _QueuedText:
     ids: Sequence[int]
-    done: "asyncio.Future[np.ndarray]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    vector: "asyncio.Future[np.ndarray]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class RequestBatcher:
-    """While one batch is encoded the next one gathers: all that has come by then, first come first served, within a
-    budget of tokens. An idle model takes a text at once.
+    """Collects texts while the model is busy and encodes them in one batch next.
 
-    (``serve.batch`` makes up its batches before the model is free, by a timer: under load they hold what comes within
-    the timer's few milliseconds and no more, and without load every request waits for it.)
+    A batch takes the waiting texts in order of arrival, within a token budget. If the model is idle, a text is encoded
+    at once.
+
+    (``serve.batch`` forms its batches by a timer, before the model is free: under load a batch holds only the texts of
+    the timer's few milliseconds, and without load every request waits for the timer.)
 
     Args:
-        encode: token ids to (texts, dim) vectors; runs in a thread.
-        budget: tokens of a batch; a longer text goes alone.
-        on_batch: told of every batch.
+        encode: turns token ids into (texts, dim) vectors; runs in a thread.
+        token_budget: tokens of a batch at most; a longer text is a batch of its own.
+        on_batch: called after every batch.
     """
 
     def __init__(
         self,
         encode: Callable[[Sequence[Sequence[int]]], np.ndarray],
-        budget: int,
-        on_batch: Callable[[Batch], None] = lambda batch: None,
+        token_budget: int,
+        on_batch: Callable[[EncodedBatch], None] = lambda batch: None,
     ) -> None:
-        self._encode, self._budget, self._on_batch = encode, budget, on_batch
-        self._queue: deque[_Text] = deque()
-        self._work: asyncio.Task[None] | None = None
-        self._started: float | None = None
+        self._encode, self._token_budget, self._on_batch = encode, token_budget, on_batch
+        self._queue: deque[_QueuedText] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._batch_started: float | None = None
 
     @property
     def busy_seconds(self) -> float:
-        """For how long the batch at hand has been encoded; 0 without one."""
-        return time.perf_counter() - self._started if self._started is not None else 0.0
+        """Seconds since the current batch was started; 0 if the model is idle."""
+        return time.perf_counter() - self._batch_started if self._batch_started is not None else 0.0
 
     async def encode(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
-        """(texts, dim) vectors. A request that is cancelled leaves the queue."""
-        texts = [_Text(row) for row in ids]
+        """Returns (texts, dim) vectors. The texts of a cancelled request are removed from the queue.
+
+        Args:
+            ids: token ids of each text.
+        """
+        texts = [_QueuedText(row) for row in ids]
         self._queue.extend(texts)
-        if self._work is None or self._work.done():
-            self._work = asyncio.create_task(self._run())
-        return np.stack(await asyncio.gather(*(text.done for text in texts)))
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._run())
+        return np.stack(await asyncio.gather(*(text.vector for text in texts)))
 
     async def _run(self) -> None:
-        while batch := self._next():
-            self._started = started = time.perf_counter()
+        while batch := self._next_batch():
+            self._batch_started = started = time.perf_counter()
             try:
                 vectors = await asyncio.to_thread(self._encode, [text.ids for text in batch])
-            except Exception as error:  # noqa: BLE001  whoever waits for the batch is told
+            except Exception as error:  # noqa: BLE001  The requests of this batch get the error, whatever it is.
                 for text in batch:
-                    if not text.done.done():
-                        text.done.set_exception(error)
+                    if not text.vector.done():
+                        text.vector.set_exception(error)
                 continue
             finally:
-                self._started = None
+                self._batch_started = None
             for text, vector in zip(batch, vectors, strict=True):
-                if not text.done.done():
-                    text.done.set_result(vector)
+                if not text.vector.done():
+                    text.vector.set_result(vector)
             tokens = sum(len(text.ids) for text in batch)
-            self._on_batch(Batch(len(batch), tokens, time.perf_counter() - started))
+            self._on_batch(EncodedBatch(len(batch), tokens, time.perf_counter() - started))
 
-    def _next(self) -> list[_Text]:
-        batch: list[_Text] = []
+    def _next_batch(self) -> list[_QueuedText]:
+        batch: list[_QueuedText] = []
         tokens = 0
-        while self._queue and (not batch or tokens + len(self._queue[0].ids) <= self._budget):
+        while self._queue and (not batch or tokens + len(self._queue[0].ids) <= self._token_budget):
             text = self._queue.popleft()
-            if not text.done.cancelled():
+            if not text.vector.cancelled():
                 batch.append(text)
                 tokens += len(text.ids)
         return batch

@@ -1,4 +1,4 @@
-"""What the endpoint does with a request: vectors and searches by the version that is live."""
+"""The search service behind the HTTP API: encodes texts and searches the active index."""
 
 import asyncio
 import time
@@ -10,144 +10,173 @@ import numpy as np
 
 from reasonembed.config import Serve
 from reasonembed.errors import UserError
-from reasonembed.retrieval.fusion import Fusion, fuse_found
-from reasonembed.serving.active_index import ActiveIndex, Version
-from reasonembed.serving.encoders import Prompt, ServedModel
-from reasonembed.serving.index_shards import DocumentFilter, Found, finished_index
+from reasonembed.retrieval.fusion import Fusion, fuse_ranked_lists
+from reasonembed.serving.active_index import ActiveIndex, IndexVersion
+from reasonembed.serving.encoders import PromptKind, ServedModel
+from reasonembed.serving.index_shards import ALL_DOCUMENTS, DocumentFilter, RankedPositions, load_index_artifact
+from reasonembed.serving.index_store import IndexStore
 from reasonembed.serving.refusals import RequestRefused
-from reasonembed.serving.store import Store
 
-Mode = Literal["dense", "bm25", "hybrid"]
-Encode = Callable[[str, Sequence[str], Prompt, str], Awaitable[tuple[np.ndarray, int]]]
-"""(URI of an index, texts, what they are, instruction) to (texts, dim) unit vectors by its model, and their tokens."""
+SearchMode = Literal["dense", "bm25", "hybrid"]
+EncodeTexts = Callable[[str, Sequence[str], PromptKind, str], Awaitable[tuple[np.ndarray, int]]]
+"""Encodes (URI of an index, texts, kind of their prompt, instruction) with the index's model; returns (texts, dim) unit
+vectors and the number of tokens."""
 
-FUSION_DEPTH = 1000
-PROBES, NEAR_THE_TOP, PROBES_FOUND = 8, 10, 6
+FUSION_DEPTH = 1000  # documents of each ranking that `hybrid` fuses
+# An index is accepted if this many of its own documents, searched by their texts, are found near the top.
+PROBES, PROBE_DEPTH, MIN_PROBE_MATCHES = 8, 10, 6
 
 
-class Service:
-    """
+class SearchService:
+    """Answers searches and encodes texts with the active index and its model.
+
     Args:
-        encode: runs the models.
-        store: holds the indexes.
-        settings: limits.
-        dimensions: lengths to which the vectors of a model may be cut.
-        on_stage: told of the seconds of every stage.
+        encode_texts: runs the models.
+        store: searches the indexes.
+        settings: the section ``serve``, with the limits.
+        cut_dimensions: returns the lengths to which the vectors of a model may be cut.
+        on_stage: called with the name and the seconds of every stage of a request.
     """
 
     def __init__(
         self,
-        encode: Encode,
-        store: Store,
+        encode_texts: EncodeTexts,
+        store: IndexStore,
         settings: Serve,
-        dimensions: Callable[[ServedModel], tuple[int, ...]] = lambda model: (),
+        cut_dimensions: Callable[[ServedModel], tuple[int, ...]] = lambda model: (),
         on_stage: Callable[[str, float], None] = lambda stage, seconds: None,
     ) -> None:
-        self._encode, self._store, self._settings = encode, store, settings
-        self._dimensions, self._on_stage = dimensions, on_stage
-        self.live = ActiveIndex(self.prepare)
-        self.waiting = 0
-        """Texts that wait for their vectors."""
+        self._encode_texts, self._store, self._settings = encode_texts, store, settings
+        self._cut_dimensions, self._on_stage = cut_dimensions, on_stage
+        self.active_index = ActiveIndex(self.load_version)
+        self.waiting_texts = 0
+        """Texts whose vectors are not ready yet."""
 
     @property
-    def version(self) -> Version:
-        """
+    def version(self) -> IndexVersion:
+        """The active version.
+
         Raises:
-            RequestRefused: none is live yet.
+            RequestRefused: no index is active yet.
         """
-        if self.live.version is None:
+        if self.active_index.version is None:
             raise RequestRefused(503, "not_ready", "no index is live yet", retry_after=5)
-        return self.live.version
+        return self.active_index.version
 
     async def embed(
-        self, version: Version, texts: Sequence[str], prompt: Prompt = "none", instruction: str = ""
+        self, version: IndexVersion, texts: Sequence[str], kind: PromptKind = "none", instruction: str = ""
     ) -> tuple[np.ndarray, int]:
-        """(texts, dim) unit vectors of texts, and their tokens.
+        """Returns (texts, dim) unit vectors and the number of tokens.
+
+        Args:
+            version: whose model is used.
+            texts: to encode.
+            kind: of the prompt that precedes each text.
+            instruction: for queries.
 
         Raises:
-            RequestRefused: too many texts wait already, or these have too many tokens.
+            RequestRefused: too many texts are waiting already, or these have too many tokens.
         """
-        most = self._settings.waiting
-        if self.waiting + len(texts) > most and self.waiting:
-            raise RequestRefused(503, "overloaded", f"{self.waiting} texts are waiting, {most} may", retry_after=1)
-        self.waiting += len(texts)
+        limit = self._settings.waiting
+        if self.waiting_texts and self.waiting_texts + len(texts) > limit:
+            message = f"{self.waiting_texts} texts are waiting, the limit is {limit}"
+            raise RequestRefused(503, "overloaded", message, retry_after=1)
+        self.waiting_texts += len(texts)
         try:
             with self._timed("encode"):
-                return await self._encode(version.uri, texts, prompt, instruction)
+                return await self._encode_texts(version.uri, texts, kind, instruction)
         finally:
-            self.waiting -= len(texts)
+            self.waiting_texts -= len(texts)
 
     async def search(
         self,
-        version: Version,
+        version: IndexVersion,
         queries: Sequence[str],
         instruction: str,
-        mode: Mode,
+        mode: SearchMode,
         fusion: Fusion,
         top_k: int,
-        within: DocumentFilter,
+        document_filter: DocumentFilter,
     ) -> tuple[list[list[dict[str, Any]]], int]:
-        """For each query its documents, best first (``doc_id``, ``task``, ``text`` and ``score``); and all tokens.
+        """Searches the documents for each query.
+
+        Args:
+            version: that is searched.
+            queries: texts without prompts.
+            instruction: what to retrieve; only for models that were trained with instructions.
+            mode: by vectors, by BM25, or by both.
+            fusion: how ``hybrid`` combines the two rankings, which have equal weights.
+            top_k: number of documents per query.
+            document_filter: documents that may be returned.
+
+        Returns:
+            For each query its documents, best first (``doc_id``, ``task``, ``text`` and ``score``); and the number of
+            tokens of all queries.
 
         Raises:
-            RequestRefused: the index cannot be searched so, or there is too much to do.
+            RequestRefused: the index does not support the mode, or the service is overloaded.
         """
         if mode != "dense" and not version.index.record["config"]["index"]["bm25"]:
             raise RequestRefused(
-                422, "invalid_request", "mode: the index was built without BM25 and takes `dense` only"
+                422, "invalid_request", "mode: the index was built without BM25 and supports only `dense`"
             )
         depth = max(top_k, FUSION_DEPTH) if mode == "hybrid" else top_k
-        found: list[list[Found]] = []  # by half of the search, then by query
+        rankings: list[list[RankedPositions]] = []  # by system, then by query
         tokens = 0
         if mode != "bm25":
             vectors, tokens = await self.embed(version, queries, "query", instruction)
             with self._timed("search"):
-                found.append(await self._store.dense(version.uri, vectors, depth, within))
+                rankings.append(await self._store.search_dense(version.uri, vectors, depth, document_filter))
         if mode != "dense":
             with self._timed("words"):
-                lexical = [self._store.lexical(version.uri, query, depth, within) for query in queries]
-                found.append(await asyncio.gather(*lexical))
-        ranked = found[0]
+                searches = [self._store.search_bm25(version.uri, query, depth, document_filter) for query in queries]
+                rankings.append(await asyncio.gather(*searches))
+        ranked = rankings[0]
         if mode == "hybrid":
-            ranked = [fuse_found(halves, fusion, (0.5, 0.5), top_k) for halves in zip(*found, strict=True)]
+            ranked = [fuse_ranked_lists(lists, fusion, (0.5, 0.5), top_k) for lists in zip(*rankings, strict=True)]
         with self._timed("documents"):
-            positions = sorted({int(p) for places, _ in ranked for p in places})
-            documents = await self._store.documents(version.uri, positions)
+            distinct = sorted({int(position) for positions, _ in ranked for position in positions})
+            documents = await self._store.documents(version.uri, distinct)
         return [
-            [{**documents[p], "score": round(s, 6)} for p, s in zip(places.tolist(), scores.tolist(), strict=True)]
-            for places, scores in ranked
+            [
+                {**documents[position], "score": round(score, 6)}
+                for position, score in zip(positions.tolist(), scores.tolist(), strict=True)
+            ]
+            for positions, scores in ranked
         ], tokens
 
-    async def prepare(self, uri: str) -> Version:
-        """Open an index and its model aside, and try them out on the index's own documents.
+    async def load_version(self, uri: str) -> IndexVersion:
+        """Opens an index and its model, and searches some of the index's own documents by their texts.
+
+        Args:
+            uri: of a finished index.
 
         Raises:
-            UserError: it is no finished index, or it does not find its own documents by its own model.
+            UserError: there is no finished index, or its model does not find the index's own documents.
         """
-        index = await asyncio.to_thread(finished_index, uri)
-        model = ServedModel.of(index)
+        index = await asyncio.to_thread(load_index_artifact, uri)
+        model = ServedModel.from_index(index)
         rows = int(index.figures["rows"])
-        positions = sorted({int(p) for p in np.linspace(0, rows - 1, min(PROBES, rows))})
-        documents = await self._store.documents(uri, positions)
-        texts = [documents[position]["text"] for position in positions]
-        vectors, _ = await self._encode(uri, texts, "document", "")
+        probes = sorted({int(position) for position in np.linspace(0, rows - 1, min(PROBES, rows))})
+        documents = await self._store.documents(uri, probes)
+        texts = [documents[position]["text"] for position in probes]
+        vectors, _ = await self._encode_texts(uri, texts, "document", "")
         dimension = int(index.figures["dimension"])
         if vectors.shape[1] != dimension:
-            raise UserError(f"index {uri} has {dimension} dimensions, its model {model.place} has {vectors.shape[1]}")
+            raise UserError(f"index {uri} has {dimension} dimensions, its model {model.source} has {vectors.shape[1]}")
         if not np.isfinite(vectors).all():
-            raise UserError(f"index {uri}: its model {model.place} gives vectors that are not finite numbers")
-        hits = 0
-        for text, (places, _) in zip(
-            texts, await self._store.dense(uri, vectors, NEAR_THE_TOP, DocumentFilter()), strict=True
-        ):
-            near = await self._store.documents(uri, places.tolist())
-            hits += text in {document["text"] for document in near.values()}
-        if hits < len(texts) * PROBES_FOUND / PROBES:
+            raise UserError(f"index {uri}: its model {model.source} returns vectors with NaN or infinity")
+        matches = 0
+        rankings = await self._store.search_dense(uri, vectors, PROBE_DEPTH, ALL_DOCUMENTS)
+        for text, (positions, _) in zip(texts, rankings, strict=True):
+            nearest = await self._store.documents(uri, positions.tolist())
+            matches += text in {document["text"] for document in nearest.values()}
+        if matches < len(texts) * MIN_PROBE_MATCHES / PROBES:
             raise UserError(
-                f"index {uri} finds {hits} of {len(texts)} of its own documents by their texts; it was not made with "
-                f"the model {model.place} as that is now"
+                f"index {uri} finds {matches} of {len(texts)} of its own documents by their texts; it was not built "
+                f"with the model {model.source} as it is now"
             )
-        return Version(uri, index, model, await asyncio.to_thread(self._dimensions, model))
+        return IndexVersion(uri, index, model, await asyncio.to_thread(self._cut_dimensions, model))
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -1,1 +1,1 @@
-"""Ray Serve around the HTTP API of ``serving``."""
+"""Runs the HTTP API of ``serving`` on Ray Serve: the application, its replicas and its metrics."""
