@@ -1,3 +1,4 @@
-"""reasonembed: make, train, serve and judge text embedders for reasoning-intensive retrieval, on Ray."""
+"""reasonembed: makes training data for text embedders for reasoning-intensive retrieval, trains, evaluates and serves
+them, on Ray."""
 
 __version__ = "0.1.0"
