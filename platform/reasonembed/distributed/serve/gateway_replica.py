@@ -109,4 +109,4 @@ class GatewayReplica:
 
 def _matryoshka_dimensions(model: ServedModel) -> tuple[int, ...]:
     training = find_training(model.source)
-    return tuple(training.record["config"].get("matryoshka_dims", ())) if training is not None else ()
+    return tuple(training.record["config"]["train"]["matryoshka_dims"]) if training is not None else ()
