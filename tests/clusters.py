@@ -1,4 +1,4 @@
-"""Real Ray clusters on this machine: a head with dashboard and token, and machines that its autoscaler starts."""
+"""Real Ray clusters on this machine: a head with dashboard and token, and machines started by its autoscaler."""
 
 import json
 import os
@@ -15,63 +15,67 @@ from typing import Any
 import psutil
 import ray
 import requests
-from processes import answers, free_port, wait_for
+from processes import free_port, responds, start_process, wait_for
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 
 BIN = Path(sys.executable).parent
-IDLE_SECONDS = 20  # longer than a worker of Ray takes to start
+IDLE_SECONDS = 20  # longer than a Ray worker takes to start
 FAKE_MACHINES = {
     "RAY_FAKE_CLUSTER": "1",
     "RAY_enable_autoscaler_v2": "1",
     "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
     "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
     "AUTOSCALER_UPDATE_INTERVAL_S": "1",
-    "PYTHONPATH": str(Path(__file__).parent),  # fake_machines
+    "PYTHONPATH": str(Path(__file__).parent),  # for the module fake_machines
 }
 
 
 @dataclass(frozen=True)
 class Head:
+    """A running head of a Ray cluster."""
+
     address: str
-    """Of the dashboard."""
+    """URL of the dashboard."""
     session: Path
-    """Where Ray writes its logs."""
+    """Folder of Ray's session, which holds its logs."""
     env: dict[str, str]
-    """What a client needs to be let in."""
+    """Variables with which a client may use the cluster."""
     process: subprocess.Popen[str]
+    """``ray start``."""
 
     def machines(self, pool: str) -> set[str]:
-        """Ids of the machines of a pool that are alive."""
-        answer = requests.get(f"{self.address}/api/v0/nodes?detail=true", headers=self.headers, timeout=30).json()
-        nodes = answer["data"]["result"]["result"]
+        """Returns the ids of the machines of a pool that are alive."""
+        response = requests.get(f"{self.address}/api/v0/nodes?detail=true", headers=self.headers, timeout=30).json()
+        nodes = response["data"]["result"]["result"]
         return {n["node_id"] for n in nodes if n["state"] == "ALIVE" and n["labels"].get("ray-subcluster") == pool}
 
     @property
     def headers(self) -> dict[str, str]:
+        """HTTP headers with which a client may use the dashboard."""
         return {"Authorization": f"Bearer {self.env['RAY_AUTH_TOKEN']}"}
 
 
 @contextmanager
-def head(*arguments: str, kinds: dict[str, dict[str, Any]] | None = None, **env: str) -> Iterator[Head]:
-    """``ray start --head`` with a token of its own; it and all that it has started end with the block.
+def running_head(*arguments: str, node_types: dict[str, dict[str, Any]] | None = None, **env: str) -> Iterator[Head]:
+    """Runs ``ray start --head`` with a token of its own; the head and all it has started end with the block.
 
     Args:
-        arguments: more of them for ``ray start``.
-        kinds: ``available_node_types`` of machines that an autoscaler starts when they are asked for, and ends
-            when they have been idle for some seconds; the head then has no CPUs.
-        env: of the head and all machines.
+        arguments: further arguments of ``ray start``.
+        node_types: ``available_node_types`` of machines that the autoscaler starts on demand, and ends when they have
+            been idle for ``IDLE_SECONDS``; the head then has no CPUs.
+        env: variables of the head and all machines.
     """
-    # Not below pytest's folder: the sockets in it have names of 107 characters at most.
+    # Not in pytest's folder: the sockets in it may have paths of at most 107 characters.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        yield from _head(Path(folder), arguments, kinds, env)
+        yield from _head(Path(folder), arguments, node_types, env)
 
 
 def _head(
-    folder: Path, arguments: tuple[str, ...], kinds: dict[str, dict[str, Any]] | None, env: dict[str, str]
+    folder: Path, arguments: tuple[str, ...], node_types: dict[str, dict[str, Any]] | None, env: dict[str, str]
 ) -> Iterator[Head]:
     port, dashboard = free_port(), free_port()
-    if kinds is not None:
-        arguments += (f"--autoscaling-config={_autoscaling(folder, port, kinds)}", "--num-cpus=0")
+    if node_types is not None:
+        arguments += (f"--autoscaling-config={_autoscaling_config(folder, port, node_types)}", "--num-cpus=0")
         env = FAKE_MACHINES | env
     token = secrets.token_hex(32)
     auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
@@ -81,44 +85,39 @@ def _head(
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
-    log = (folder / "head.log").open("w")
-    process = subprocess.Popen(
-        [
-            *(str(BIN / "ray"), "start", "--head", "--block", "--disable-usage-stats"),
-            *(f"--port={port}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}"),
-            *(f"--dashboard-agent-listen-port={free_port()}", "--min-worker-port=0", "--max-worker-port=0"),
-            *("--include-dashboard=true", f"--temp-dir={folder}", "--object-store-memory=300000000"),
-            *arguments,
-        ],
-        env={**os.environ, **shared, **auth, **env},
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-        text=True,
+    command = (
+        *(BIN / "ray", "start", "--head", "--block", "--disable-usage-stats"),
+        *(f"--port={port}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}"),
+        *(f"--dashboard-agent-listen-port={free_port()}", "--min-worker-port=0", "--max-worker-port=0"),
+        *("--include-dashboard=true", f"--temp-dir={folder}", "--object-store-memory=300000000"),
+        *arguments,
     )
+    log = (folder / "head.log").open("w")
+    process = start_process(command, log, log, {**shared, **auth, **env})
     address = f"http://127.0.0.1:{dashboard}"
     try:
-        wait_for(lambda: answers(f"{address}/api/version", 200, 401, 403), process, 120)
+        wait_for(lambda: responds(f"{address}/api/version", 200, 401, 403), process, 120)
         yield Head(address, (folder / "session_latest").resolve(), auth, process)
     finally:
         _end(process, folder)
-        print((folder / "head.log").read_text())  # pytest shows it where a test fails  # noqa: T201
+        print((folder / "head.log").read_text())  # pytest shows the log of a failed test  # noqa: T201
 
 
 def _end(process: subprocess.Popen[str], folder: Path) -> None:
-    process.kill()  # asked to end, a head would first wait half a minute for its machines
+    process.kill()  # on SIGTERM a head would first wait half a minute for its machines
     process.wait()
-    # Machines that the autoscaler started are nobody's children, and their engines carry no folder in their names.
-    for other in psutil.process_iter(["cmdline"]):
+    # The machines of the autoscaler are not children of the head, and the command lines of their engines do not name
+    # the folder.
+    for machine in psutil.process_iter(["cmdline"]):
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            if str(folder) in " ".join(other.info["cmdline"] or []):
-                for each in (other, *other.children(recursive=True)):
+            if str(folder) in " ".join(machine.info["cmdline"] or []):
+                for member in (machine, *machine.children(recursive=True)):
                     with suppress(psutil.NoSuchProcess):
-                        each.kill()
+                        member.kill()
 
 
-def _autoscaling(folder: Path, port: int, kinds: dict[str, dict[str, Any]]) -> Path:
-    """A config of the autoscaler for machines that are processes here: Ray's fake multi-node provider."""
+def _autoscaling_config(folder: Path, port: int, node_types: dict[str, dict[str, Any]]) -> Path:
+    """Writes a config of the autoscaler whose machines are processes: Ray's fake multi-node provider."""
     provider = {
         "type": "external",
         "module": "fake_machines.FakeMachines",
@@ -128,7 +127,7 @@ def _autoscaling(folder: Path, port: int, kinds: dict[str, dict[str, Any]]) -> P
         "launch_multiple": True,
         "disable_node_updaters": True,
     }
-    head_kind = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
+    head_type = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
     config: dict[str, Any] = {
         "cluster_name": "fake",
         "max_workers": 8,
@@ -137,8 +136,8 @@ def _autoscaling(folder: Path, port: int, kinds: dict[str, dict[str, Any]]) -> P
         "provider": provider,
         "head_node_type": "ray.head.default",
         "available_node_types": {
-            "ray.head.default": head_kind,
-            **{name: {"node_config": {}, "min_workers": 0, **kind} for name, kind in kinds.items()},
+            "ray.head.default": head_type,
+            **{name: {"node_config": {}, "min_workers": 0, **node_type} for name, node_type in node_types.items()},
         },
         "file_mounts_sync_continuously": False,
     }
@@ -146,6 +145,6 @@ def _autoscaling(folder: Path, port: int, kinds: dict[str, dict[str, Any]]) -> P
     config |= {name: [] for name in ("cluster_synced_files", "rsync_exclude", "rsync_filter")}
     steps = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
     config |= {f"{step}_commands": [] for step in steps}
-    place = folder / "autoscaling.json"
-    place.write_text(json.dumps(config))
-    return place
+    path = folder / "autoscaling.json"
+    path.write_text(json.dumps(config))
+    return path

@@ -1,4 +1,4 @@
-"""Programs out of Debian's packages, fetched with apt and unpacked into a cache folder instead of being installed."""
+"""Programs from Debian's packages, downloaded with apt and unpacked into a cache folder instead of being installed."""
 
 import os
 import shutil
@@ -9,7 +9,12 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "reason
 
 
 def unpacked(name: str, *packages: str) -> Path:
-    """The folder with the files of the packages and of all they need that is not installed; fetched the first time."""
+    """Returns a folder with the files of the packages and their missing dependencies; downloads them the first time.
+
+    Args:
+        name: of the folder in the cache.
+        packages: names of Debian packages.
+    """
     cache = CACHE / name
     root = cache / "root"
     if (cache / "complete").exists():
@@ -17,9 +22,9 @@ def unpacked(name: str, *packages: str) -> Path:
     shutil.rmtree(cache, ignore_errors=True)
     archives = cache / "archives"
     (archives / "partial").mkdir(parents=True)
-    fetch = ["apt-get", "install", "-y", "--no-install-recommends", "--download-only", "--reinstall"]
-    fetch += ["-o", f"Dir::Cache::archives={archives}", "-o", "Debug::NoLocking=true"]
-    for command in (["apt-get", "update"], [*fetch, *packages]):
+    download = ["apt-get", "install", "-y", "--no-install-recommends", "--download-only", "--reinstall"]
+    download += ["-o", f"Dir::Cache::archives={archives}", "-o", "Debug::NoLocking=true"]
+    for command in (["apt-get", "update"], [*download, *packages]):
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     root.mkdir()
     for package in sorted(archives.glob("*.deb")):
@@ -30,5 +35,5 @@ def unpacked(name: str, *packages: str) -> Path:
 
 
 def library_path(root: Path) -> str:
-    """For LD_LIBRARY_PATH: every folder with shared libraries."""
+    """Returns the value of LD_LIBRARY_PATH that names every folder with shared libraries."""
     return ":".join(sorted({str(path.parent) for path in root.rglob("*.so*")}))

@@ -1,4 +1,4 @@
-"""Ray's fake multi-node provider, as the autoscaler of a test's head imports it."""
+"""The node provider of a test's autoscaler: Ray's fake multi-node provider, whose machines are processes."""
 
 from functools import partial
 from pathlib import Path
@@ -12,17 +12,20 @@ from ray.autoscaler.tags import TAG_RAY_USER_NODE_TYPE
 
 
 class FakeMachines(FakeMultiNodeProvider):
-    """Each machine has a folder of its own. In one for all, each would unpack a job's code over the others'."""
+    """Ray's fake multi-node provider with a temporary folder per machine.
 
-    _one_at_a_time = Lock()
-    _started = 0
+    With one shared folder, the machines would unpack the code of a job over each other's copy.
+    """
+
+    _start_lock = Lock()
+    _count = 0
 
     def _create_node_with_resources_and_labels(
         self, node_config: Any, tags: dict[str, str], count: int, resources: Any, labels: Any
     ) -> None:
-        with self._one_at_a_time:
-            self._started += 1
-            folder = Path(self.provider_config["folder"]) / f"{tags[TAG_RAY_USER_NODE_TYPE]}-{self._started}"
+        with self._start_lock:
+            self._count += 1
+            folder = Path(self.provider_config["folder"]) / f"{tags[TAG_RAY_USER_NODE_TYPE]}-{self._count}"
             params = partial(ray._private.parameter.RayParams, temp_dir=str(folder))
             with patch.object(ray._private.parameter, "RayParams", params):
                 super()._create_node_with_resources_and_labels(node_config, tags, count, resources, labels)

@@ -1,5 +1,7 @@
-"""What Kubernetes, KubeRay and Prometheus' operator would say to a file of ours, as far as it can be known without
-them: a key that nobody reads, a value of the wrong type, and numbers that do not fit are refused."""
+"""Checks of Kubernetes manifests, as Kubernetes, KubeRay and the Prometheus operator make them, without these programs.
+
+Unknown keys, values of the wrong type and contradictory numbers are rejected.
+"""
 
 import json
 from functools import lru_cache
@@ -19,17 +21,19 @@ RESOURCES = {"cpu", "memory", "nvidia.com/gpu"}
 
 
 class Strict(BaseModel):
+    """A model that rejects unknown keys."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-# ---- KubeRay: the fields of its ray.io/v1 reference, release 1.6
+# ---- KubeRay: fields of the ray.io/v1 reference, release 1.6
 
 
 def _pod(template: dict[str, Any]) -> dict[str, Any]:
     assert set(template) <= {"metadata", "spec"}, f"unknown keys in a pod template: {sorted(template)}"
     metadata = {"name": "pod", **template.get("metadata", {})}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
-    _kubernetes(json.dumps(pod))
+    _validate_kubernetes(json.dumps(pod))
     mounted = {volume["name"] for volume in template["spec"].get("volumes", [])}
     for container in template["spec"]["containers"]:
         assert {mount["name"] for mount in container.get("volumeMounts", [])} <= mounted
@@ -45,13 +49,14 @@ def _start_params(params: dict[str, str]) -> dict[str, str]:
 
 
 def check_node_labels(labels: dict[str, str]) -> dict[str, str]:
+    """Checks that the labels of a Ray node name a known pool and nothing else; returns them."""
     assert set(labels) == {POOL}, f"unknown labels {sorted(labels)}"
     assert labels[POOL] in POOLS, f"unknown pool {labels[POOL]}"
     return labels
 
 
 @lru_cache(maxsize=64)
-def _kubernetes(document: str) -> None:
+def _validate_kubernetes(document: str) -> None:
     kubernetes_validate.validate(json.loads(document), KUBERNETES, strict=True)
 
 
@@ -60,35 +65,47 @@ StartParams = Annotated[dict[str, str], AfterValidator(_start_params)]
 NodeLabels = Annotated[dict[str, str], AfterValidator(check_node_labels)]
 
 
-class Resources(Strict):
+class ContainerResources(Strict):
+    """``resources`` of a container."""
+
     requests: dict[Literal["cpu", "memory"], str]
     limits: dict[Literal["cpu", "memory"], str]
 
 
 class Auth(Strict):
+    """``authOptions`` of a cluster."""
+
     mode: Literal["token"]
     secretName: str
     enableK8sTokenAuth: bool = False
 
 
 class Capabilities(Strict):
+    """``capabilities`` of a container's security context."""
+
     drop: list[str]
 
 
 class ContainerSecurity(Strict):
+    """``securityContext`` of a container."""
+
     allowPrivilegeEscalation: Literal[False]
     capabilities: Capabilities
 
 
 class AutoscalerOptions(Strict):
+    """``autoscalerOptions`` of a cluster."""
+
     version: Literal["v2"]
     upscalingMode: Literal["Default", "Aggressive", "Conservative"] = "Default"
     idleTimeoutSeconds: int = 60
     securityContext: ContainerSecurity
-    resources: Resources
+    resources: ContainerResources
 
 
 class HeadGroup(Strict):
+    """``headGroupSpec`` of a cluster."""
+
     serviceType: Literal["ClusterIP"]
     labels: NodeLabels
     rayStartParams: StartParams
@@ -96,6 +113,8 @@ class HeadGroup(Strict):
 
 
 class WorkerGroup(Strict):
+    """An item of ``workerGroupSpecs``."""
+
     groupName: str
     labels: NodeLabels
     replicas: int = Field(ge=0)
@@ -106,18 +125,21 @@ class WorkerGroup(Strict):
     template: Pod
 
     @model_validator(mode="after")
-    def _fits(self) -> "WorkerGroup":
+    def _check_replicas_and_pool(self) -> "WorkerGroup":
         assert self.minReplicas <= self.replicas <= self.maxReplicas
         assert self.labels[POOL] == self.groupName
         return self
 
     @property
     def limits(self) -> dict[str, Any]:
+        """Resource limits of the group's container."""
         limits: dict[str, Any] = self.template["spec"]["containers"][0]["resources"]["limits"]
         return limits
 
 
 class RayClusterSpec(Strict):
+    """``spec`` of a RayCluster."""
+
     rayVersion: str
     enableInTreeAutoscaling: Literal[True]
     authOptions: Auth
@@ -126,24 +148,30 @@ class RayClusterSpec(Strict):
     workerGroupSpecs: list[WorkerGroup]
 
     @model_validator(mode="after")
-    def _names_differ(self) -> "RayClusterSpec":
+    def _check_unique_names(self) -> "RayClusterSpec":
         names = [group.groupName for group in self.workerGroupSpecs]
         assert len(names) == len(set(names))
         return self
 
     def group(self, name: str) -> WorkerGroup:
+        """Returns the worker group of this name."""
         return next(group for group in self.workerGroupSpecs if group.groupName == name)
 
     @property
     def templates(self) -> list[dict[str, Any]]:
+        """Pod templates of the head and all worker groups."""
         return [self.headGroupSpec.template, *(group.template for group in self.workerGroupSpecs)]
 
 
 class SubmitterConfig(Strict):
+    """``submitterConfig`` of a job."""
+
     backoffLimit: int
 
 
 class RayJobSpec(Strict):
+    """``spec`` of a RayJob."""
+
     entrypoint: str
     entrypointResources: str
     backoffLimit: int
@@ -155,89 +183,118 @@ class RayJobSpec(Strict):
 
 
 class UpgradeStrategy(Strict):
+    """``upgradeStrategy`` of a service."""
+
     type: Literal["NewCluster", "NewClusterWithIncrementalUpgrade", "None"]
 
 
-def _serve_text(text: str) -> str:
+def _check_serve_yaml(text: str) -> str:
     check_serve(yaml.safe_load(text))
     return text
 
 
 class RayServiceSpec(Strict):
+    """``spec`` of a RayService."""
+
     upgradeStrategy: UpgradeStrategy
     rayClusterDeletionDelaySeconds: int
     excludeHeadPodFromServeSvc: bool
-    serveConfigV2: Annotated[str, AfterValidator(_serve_text)]
+    serveConfigV2: Annotated[str, AfterValidator(_check_serve_yaml)]
     rayClusterConfig: RayClusterSpec
 
 
 class Metadata(Strict):
+    """``metadata`` of our manifests."""
+
     name: str
     namespace: Literal["reasonembed"]
     labels: dict[str, str] = {}
 
 
 class Manifest(Strict):
+    """Fields that all of KubeRay's resources have."""
+
     apiVersion: Literal["ray.io/v1"]
     metadata: Metadata
 
 
 class RayCluster(Manifest):
+    """KubeRay's resource for a cluster."""
+
     kind: Literal["RayCluster"]
     spec: RayClusterSpec
 
 
 class RayJob(Manifest):
+    """KubeRay's resource for a job with a cluster of its own."""
+
     kind: Literal["RayJob"]
     spec: RayJobSpec
 
 
 class RayService(Manifest):
+    """KubeRay's resource for an endpoint."""
+
     kind: Literal["RayService"]
     spec: RayServiceSpec
 
 
-# ---- Prometheus Operator
+# ---- Prometheus operator
 
 
 class Requirement(Strict):
+    """An item of ``matchExpressions``."""
+
     key: str
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
 
 
 class Selector(Strict):
+    """``selector`` of a monitor."""
+
     matchExpressions: list[Requirement]
 
 
 class Relabeling(Strict):
+    """An item of ``relabelings``."""
+
     sourceLabels: list[str]
     targetLabel: str
 
 
 class MetricsEndpoint(Strict):
+    """An item of ``podMetricsEndpoints``."""
+
     port: Literal["metrics"]
     interval: str
     relabelings: list[Relabeling]
 
 
 class PodMonitorSpec(Strict):
+    """``spec`` of a PodMonitor."""
+
     selector: Selector
     podMetricsEndpoints: list[MetricsEndpoint]
 
 
 class PodMonitor(Strict):
+    """The Prometheus operator's resource for the metrics of pods."""
+
     apiVersion: Literal["monitoring.coreos.com/v1"]
     kind: Literal["PodMonitor"]
     metadata: Metadata
     spec: PodMonitorSpec
 
 
-TYPED = {kind.__name__: kind for kind in (RayCluster, RayJob, RayService, PodMonitor)}
+MODELS = {model.__name__: model for model in (RayCluster, RayJob, RayService, PodMonitor)}
 
 
 def check_manifest(document: dict[str, Any]) -> Any:
-    """A Kubernetes document as a typed object, or as it is where Kubernetes' own schema is all there is to say."""
-    if (typed := TYPED.get(document["kind"])) is not None:
-        return typed.model_validate(document)
-    _kubernetes(json.dumps(document))
+    """Checks a Kubernetes document; returns it as an object of its class above, or unchanged if there is no class.
+
+    A document without a class is checked by Kubernetes' own schema.
+    """
+    if (model := MODELS.get(document["kind"])) is not None:
+        return model.model_validate(document)
+    _validate_kubernetes(json.dumps(document))
     return document

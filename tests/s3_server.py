@@ -1,51 +1,41 @@
-"""An S3 server for the tests: moto in a process of its own, or Ceph's gateway (``S3_SERVER=ceph``)."""
+"""An S3 server for the tests: moto in a process of its own, or Ceph's gateway."""
 
 import os
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import requests
+from processes import free_port, kill, responds, start_process, wait_for
 
 
 @contextmanager
-def running_server() -> Iterator[None]:
-    """This process, and those that it starts, find the server through ``AWS_*`` while the block runs."""
-    if os.environ.get("S3_SERVER") == "ceph":
-        from ceph.gateway import gateway as server
+def running_s3_server(server: str) -> Iterator[None]:
+    """Runs ``moto`` or ``ceph``; this process and those that it starts reach the server through ``AWS_*`` variables."""
+    if server == "ceph":
+        from ceph.gateway import running_gateway as run_server
     else:
-        server = moto
-    with server() as variables:
+        run_server = running_moto
+    with run_server() as variables:
         before = {name: os.environ.get(name) for name in variables}
         os.environ.update(variables)
         try:
             yield
         finally:
             for name, value in before.items():
-                os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
 
 
 @contextmanager
-def moto() -> Iterator[dict[str, str]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def running_moto() -> Iterator[dict[str, str]]:
+    """Runs moto's server; yields the ``AWS_*`` variables of its clients."""
+    port = free_port()
     endpoint = f"http://127.0.0.1:{port}"
+    process = start_process([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port])
     try:
-        for _ in range(200):
-            try:
-                requests.get(endpoint, timeout=1)
-                break
-            except requests.RequestException:
-                time.sleep(0.1)
+        wait_for(lambda: responds(endpoint), process, 60)
         yield {
             "AWS_ENDPOINT_URL": endpoint,
             "AWS_ACCESS_KEY_ID": "key",
@@ -53,4 +43,4 @@ def moto() -> Iterator[dict[str, str]]:
             "AWS_REGION": "us-east-1",
         }
     finally:
-        server.kill()
+        kill(process)

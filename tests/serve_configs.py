@@ -1,5 +1,7 @@
-"""What Ray Serve and the application say to a file of ours. Ray Serve alone would take a key that nobody reads, and a
-least number above the most."""
+"""Checks of ``serve/*.yaml`` against Ray Serve's schema and the application's own settings.
+
+Ray Serve itself accepts unknown keys, and a minimum number of replicas above the maximum.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,38 +10,39 @@ from pydantic import BaseModel
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import ServeDeploySchema
 
-from reasonembed.distributed.serve.replicas import GatewayUserConfig, ServeArgs
+from reasonembed.distributed.serve.application_args import GatewayUserConfig, ServeArgs
 
 
-def check_serve(written: dict[str, Any]) -> ServeDeploySchema:
-    _only_known(ServeDeploySchema, written, "")
-    schema = ServeDeploySchema.model_validate(written)
-    for application in written["applications"]:
+def check_serve(config: dict[str, Any]) -> ServeDeploySchema:
+    """Checks a Serve config file; returns it as Ray Serve's schema."""
+    _check_keys(ServeDeploySchema, config, "")
+    schema = ServeDeploySchema.model_validate(config)
+    for application in config["applications"]:
         assert application["import_path"] == "serve.app:build"
         args = ServeArgs.model_validate(application["args"])
-        there = {
+        deployments = {
             "gateway",
             *(["encoder"] if args.encoders else []),
             *(f"shard-{number}" for number in range(args.search_shards)),
         }
         for deployment in application.get("deployments", []):
-            assert deployment["name"] in there
+            assert deployment["name"] in deployments
             if scaling := deployment.get("autoscaling_config"):
-                _only_known(AutoscalingConfig, scaling, "autoscaling_config")
+                _check_keys(AutoscalingConfig, scaling, "autoscaling_config")
                 assert scaling["min_replicas"] <= scaling["max_replicas"]
             if deployment["name"] == "gateway":
                 GatewayUserConfig.model_validate(deployment.get("user_config", {}))
     return schema
 
 
-def _only_known(model: type[BaseModel], values: dict[str, Any], where: str) -> None:
+def _check_keys(model: type[BaseModel], values: dict[str, Any], path: str) -> None:
     unknown = set(values) - set(model.model_fields)
-    assert not unknown, f"Ray Serve reads no {sorted(unknown)} in {where or 'the file'}"
+    assert not unknown, f"Ray Serve has no keys {sorted(unknown)} in {path or 'the file'}"
     for name, value in values.items():
-        inner = next(iter(_models(model.model_fields[name].annotation)), None)
-        for each in value if isinstance(value, list) else [value]:
-            if inner is not None and isinstance(each, dict):
-                _only_known(inner, each, f"{where}.{name}")
+        nested_model = next(iter(_models(model.model_fields[name].annotation)), None)
+        for item in value if isinstance(value, list) else [value]:
+            if nested_model is not None and isinstance(item, dict):
+                _check_keys(nested_model, item, f"{path}.{name}")
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -1,9 +1,7 @@
-"""Evaluation over real parts: Ray Data encodes, torch embeds, files are measured, a browser opens the page."""
+"""Evaluation with the real engines: Ray Data and torch encode, run files are measured, a browser opens the report."""
 
 import json
-import os
 import shutil
-import signal
 import sys
 import time
 from pathlib import Path
@@ -14,27 +12,27 @@ import pytest
 import pytrec_eval
 import ray
 import torch
-from browser import browser
-from parts import write_config, write_lines
-from processes import start_job, wait_for
+from browser import running_browser
+from factories import load_pipeline, write_config, write_lines
+from processes import kill, start_job, wait_for
 from safetensors.torch import load_file, save_file
 
 from reasonembed import artifacts, schemas, storage
-from reasonembed.config import load_config
-from reasonembed.errors import UserError, intended
-from reasonembed.pipeline.pipeline import Pipeline
+from reasonembed.distributed.ray_errors import expected_error
+from reasonembed.errors import UserError
+from reasonembed.pipeline.evaluation_stages import configured_evaluation
 
 
 @pytest.fixture(scope="module")
-def evaluate(finished):
-    """Evaluate in this process, with the pipeline run's configuration and overrides; errors come as jobs show them."""
+def evaluate(pipeline_run):
+    """A function that evaluates with the pipeline run's config and overrides; it raises errors as jobs show them."""
 
-    def run(*overrides, **pipeline_settings):
-        pipeline = Pipeline(load_config(finished.config, [*overrides]), announce=lambda text: None)
+    def run(*overrides, system=None):
+        pipeline = load_pipeline(pipeline_run.config, *overrides)
         try:
-            return pipeline.evaluate(**pipeline_settings)
+            return pipeline.run("evaluate", system) if system else pipeline.build(configured_evaluation(pipeline))
         except Exception as raised:
-            error = intended(raised)
+            error = expected_error(raised)
             if error is None:
                 raise
             raise error from None
@@ -44,77 +42,79 @@ def evaluate(finished):
 
 
 def encodings(root):
+    """Figures of the finished encodings of a run, by URI."""
     return {artifact.uri: artifact.figures for artifact in artifacts.finished(str(root), "encode")}
 
 
-def copied_model(model, folder, change):
-    """The model with other weights."""
+def copy_model(model, folder, change):
+    """Copies a model folder with changed weights."""
     shutil.copytree(model, folder)
     weights = load_file(folder / "model.safetensors")
-    save_file(change(weights), folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(weights | change(weights), folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 
-def test_nothing_is_encoded_twice(evaluate, finished, tiny_corpus, tmp_path):
-    before = encodings(finished.root)
+def test_no_text_is_encoded_twice(evaluate, pipeline_run, tiny_corpus, tmp_path):
+    before = encodings(pipeline_run.root)
     evaluate("evaluate.bootstrap=200")
-    assert encodings(finished.root) == before
-    # Another corpus: one text is new, the others are taken from what has been encoded.
-    other = tmp_path / "other"
-    shutil.copytree(tiny_corpus, other)
-    with (other / "nature" / "documents.jsonl").open("a") as file:
-        file.write(json.dumps({"id": "new", "content": "A text that nobody has encoded yet."}) + "\n")
-        file.write(json.dumps({"id": "copy", "content": "A text that nobody has encoded yet."}) + "\n")
-    found = evaluate(f"evaluate.benchmark=bright:{other}")
-    [(uri, figures)] = [(uri, f) for uri, f in encodings(finished.root).items() if uri not in before]
+    assert encodings(pipeline_run.root) == before
+    # Of another corpus one text is new; the vectors of the others are reused.
+    corpus = tmp_path / "corpus"
+    shutil.copytree(tiny_corpus, corpus)
+    with (corpus / "nature" / "documents.jsonl").open("a") as file:
+        file.write(json.dumps({"id": "new", "content": "A text that has no vector yet."}) + "\n")
+        file.write(json.dumps({"id": "copy", "content": "A text that has no vector yet."}) + "\n")
+    evaluation = evaluate(f"evaluate.benchmark=bright:{corpus}")
+    [(uri, figures)] = [(uri, f) for uri, f in encodings(pipeline_run.root).items() if uri not in before]
     assert (figures["encoded"], figures["resumed"]) == (1, 0)
     assert figures["cached"] == figures["rows"] - 1 == 64
     vectors = artifacts.load(uri).table(schemas.EMBEDDINGS)
     assert vectors.num_rows == 65
-    assert found.figures["scores"]["average"]["recall@1000"] == 1
+    assert evaluation.figures["scores"]["average"]["recall@1000"] == 1
 
 
-def test_a_model_with_other_weights_is_encoded_anew(evaluate, finished, tiny_model, tmp_path):
-    model = copied_model(tiny_model, tmp_path / "model", lambda weights: weights)
-    before = encodings(finished.root)
+def test_a_model_is_identified_by_its_weights(evaluate, pipeline_run, tiny_model, tmp_path):
+    model = copy_model(tiny_model, tmp_path / "model", lambda weights: {})
+    before = encodings(pipeline_run.root)
     evaluate(f"evaluate.model={model}")
-    assert encodings(finished.root) == before, "the same weights, under another name"
+    assert encodings(pipeline_run.root) == before, "the same weights in another folder"
     shutil.rmtree(model)
     key = "embeddings.word_embeddings.weight"
-    copied_model(tiny_model, model, lambda weights: weights | {key: weights[key].flip(0)})
+    copy_model(tiny_model, model, lambda weights: {key: weights[key].flip(0)})
     evaluate(f"evaluate.model={model}")
-    [figures] = [figures for uri, figures in encodings(finished.root).items() if uri not in before]
+    [figures] = [figures for uri, figures in encodings(pipeline_run.root).items() if uri not in before]
     assert (figures["encoded"], figures["cached"]) == (64, 0)
 
 
-def test_vectors_that_are_no_numbers_end_in_one_line(evaluate, tiny_model, tmp_path):
+def test_vectors_that_are_not_finite_are_an_error(evaluate, tiny_model, tmp_path):
     key = "embeddings.LayerNorm.weight"
-    broken = lambda weights: weights | {key: torch.full_like(weights[key], float("nan"))}  # noqa: E731
-    model = copied_model(tiny_model, tmp_path / "model", broken)
+    model = copy_model(
+        tiny_model, tmp_path / "model", lambda weights: {key: torch.full_like(weights[key], float("nan"))}
+    )
     with pytest.raises(UserError, match="not finite numbers, first for the text"):
         evaluate(f"evaluate.model={model}")
 
 
-def test_a_cache_of_another_dimension_is_refused(evaluate, finished, tmp_path):
+def test_cached_vectors_of_another_dimension_are_an_error(evaluate, pipeline_run, tmp_path):
     root = tmp_path / "runs"
-    shutil.copytree(finished.root / "encode", root / "encode")
-    shutil.copytree(finished.root / "corpus", root / "corpus")
+    shutil.copytree(pipeline_run.root / "encode", root / "encode")
+    shutil.copytree(pipeline_run.root / "corpus", root / "corpus")
     for path in root.glob("encode/*/part-*.parquet"):
         table = pq.read_table(path)
-        short = [vector[:16] for vector in table["embedding"].to_pylist()]
-        pq.write_table(pa.table([table["text_id"], short], schema=schemas.EMBEDDINGS), path)
+        vectors = [vector[:16] for vector in table["embedding"].to_pylist()]
+        pq.write_table(pa.table([table["text_id"], vectors], schema=schemas.EMBEDDINGS), path)
     with pytest.raises(UserError, match=r"have 16 dimensions, model .* has 32; remove that folder"):
         evaluate(f"run.root={root}")
 
 
-def test_fusion_of_systems_and_of_their_run_files(evaluate, finished, tmp_path):
+def test_fusion_of_systems_and_evaluation_of_its_run_file(evaluate, pipeline_run, tmp_path):
     fused = evaluate("evaluate.model=[bm25,base]", "evaluate.fusion=rrf", "evaluate.baseline=base")
     assert fused.figures["system"] == "bm25 + base"
     assert fused.figures["difference"]["baseline"] == "base"
     assert set(fused.figures["difference"]["by_task"]) == {"nature", "physics", "average"}
-    # What was written as a run file measures the same when it is read back.
-    again = evaluate(f"evaluate.run={fused.path('run.trec')}")
-    assert again.figures["scores"] == fused.figures["scores"]
+    # The run file has the same scores as the ranking that it was written from.
+    measured = evaluate(f"evaluate.run={fused.path('run.trec')}")
+    assert measured.figures["scores"] == fused.figures["scores"]
     with pytest.raises(UserError, match="queries=rewritten needs a language model"):
         evaluate("evaluate.queries=rewritten")
     with pytest.raises(UserError, match="has no task 'chemistry'; its tasks: nature, physics"):
@@ -124,51 +124,51 @@ def test_fusion_of_systems_and_of_their_run_files(evaluate, finished, tmp_path):
         evaluate(f"evaluate.run={tmp_path / 'empty.trec'}")
 
 
-def test_a_model_that_was_trained_here_says_what_it_has_seen(evaluate, finished):
-    found = evaluate(name="trained").figures["leaks"]
-    assert found["target_corpus_aware"]
-    assert found["corpus_share"] == 1
-    # ReMixer keeps away from what is judged; near-copies of documents there are, since all are built to one pattern.
-    assert (found["questions_near"], found["gold_as_source_equal"]) == (0, 0)
-    folder = finished.summary["artifacts"]["train"] + "/model"
-    assert evaluate(f"evaluate.model=[bm25,{folder}]").figures["leaks"] == found
-    assert "leaks" not in evaluate(name="base").figures
-    page = storage.read_bytes(evaluate(name="trained").path("report.html")).decode()
+def test_a_model_trained_here_reports_its_leaks(evaluate, pipeline_run):
+    leaks = evaluate(system="trained").figures["leaks"]
+    assert leaks["target_corpus_aware"]
+    assert leaks["corpus_share"] == 1
+    # ReMixer avoids judged documents. Near-duplicates of documents exist, because all are written to one pattern.
+    assert (leaks["questions_near"], leaks["gold_as_source_equal"]) == (0, 0)
+    folder = pipeline_run.summary["artifacts"]["train"] + "/model"
+    assert evaluate(f"evaluate.model=[bm25,{folder}]").figures["leaks"] == leaks
+    assert "leaks" not in evaluate(system="base").figures
+    page = storage.read_bytes(evaluate(system="trained").path("report.html")).decode()
     assert "target-corpus-aware" in page
 
 
-def test_run_and_judgements_in_files(run_job, finished, tmp_path):
+def test_run_file_and_qrels_file(run_job, pipeline_run, tmp_path):
     qrels = {"query one": {"doc a": 2, "doc b": 1}, "two": {"doc c": 1}, "three": {"doc a": 1}}
     run = {"query one": {"doc b": 0.9, "doc x": 0.9, "doc a": 0.1}, "two": {"doc x": 1.0, "doc c": 0.5}}
-    judged = tmp_path / "judged.qrels"
-    judged.write_text("".join(f"{q}\t0\t{d}\t{g}\n" for q, ds in qrels.items() for d, g in ds.items()))
-    ranked = tmp_path / "mine.run"
-    ranked.write_text("".join(f"{q}\tQ0\t{d}\t1\t{s}\tme\n" for q, ds in run.items() for d, s in ds.items()))
+    qrels_file = tmp_path / "judged.qrels"
+    qrels_file.write_text("".join(f"{q}\t0\t{d}\t{g}\n" for q, ds in qrels.items() for d, g in ds.items()))
+    run_file = tmp_path / "mine.run"
+    run_file.write_text("".join(f"{q}\tQ0\t{d}\t1\t{s}\tme\n" for q, ds in run.items() for d, s in ds.items()))
     root = tmp_path / "runs"
-    command = (finished.config, f"run.root={root}", f"evaluate.run={ranked}", f"evaluate.qrels={judged}")
+    command = (pipeline_run.config, f"run.root={root}", f"evaluate.run={run_file}", f"evaluate.qrels={qrels_file}")
     done = run_job("evaluate", *command)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
-    theirs = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut_10", "recip_rank"}).evaluate(run)
-    for name, theirs_name in (("ndcg@10", "ndcg_cut_10"), ("mrr", "recip_rank")):
-        total = sum(values[theirs_name] for values in theirs.values())
+    oracle = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut_10", "recip_rank"}).evaluate(run)
+    for name, oracle_name in (("ndcg@10", "ndcg_cut_10"), ("mrr", "recip_rank")):
+        total = sum(values[oracle_name] for values in oracle.values())
         assert result["scores"]["average"][name] == pytest.approx(total / 3, abs=1e-5)
         assert result["scores"]["judged"] == result["scores"]["average"]
         without = result["missing"]["scores_without_them"]["average"][name]
         assert without == pytest.approx(total / 2, abs=1e-5)
     assert result["missing"]["questions"] == 1
 
-    # Two evaluations side by side, and ones that cannot be.
-    ranked.write_text("query one\tQ0\tdoc a\t1\t1\tme\n")
+    # Comparisons of two evaluations; the second and third are errors.
+    run_file.write_text("query one\tQ0\tdoc a\t1\t1\tme\n")
     other = json.loads(run_job("evaluate", *command).stdout.splitlines()[-1])
     page = tmp_path / "compare.html"
     done = run_job("evaluate", "compare", result["artifact"], other["artifact"], "--to", page)
     assert done.returncode == 0, done.stderr
-    compared = json.loads(done.stdout.splitlines()[-1])
+    comparison = json.loads(done.stdout.splitlines()[-1])
     gain = other["scores"]["average"]["ndcg@10"] - result["scores"]["average"]["ndcg@10"]
-    assert compared["difference"]["average"]["value"] == pytest.approx(gain, abs=1e-5)
+    assert comparison["difference"]["average"]["value"] == pytest.approx(gain, abs=1e-5)
     assert "<svg" in page.read_text()
-    done = run_job("evaluate", "compare", result["artifact"], finished.summary["artifacts"]["evaluate base"])
+    done = run_job("evaluate", "compare", result["artifact"], pipeline_run.summary["artifacts"]["evaluate base"])
     assert done.returncode == 2
     assert "only evaluations of the same questions can be compared" in done.stderr
     done = run_job("evaluate", "compare", result["artifact"], tmp_path)
@@ -176,7 +176,8 @@ def test_run_and_judgements_in_files(run_job, finished, tmp_path):
     assert "is no finished evaluation" in done.stderr
 
 
-def test_killed_while_encoding_at_most_a_block_per_actor_is_lost(tmp_path, tiny_model, run_job):
+@pytest.mark.extended
+def test_an_encoding_that_is_killed_loses_at_most_a_block_per_actor(tmp_path, tiny_model, run_job):
     folder = tmp_path / "many"
     words = ["rain", "river", "lake", "snow", "ice", "bell", "song", "drum"]
     folder.mkdir()
@@ -190,15 +191,14 @@ def test_killed_while_encoding_at_most_a_block_per_actor_is_lost(tmp_path, tiny_
     command = ("evaluate", config, f"run.rows_per_block={block}", f"run.actors={actors}")
     process = start_job(*command)
     wait_for(lambda: len(list(root.glob("encode/*/.work/checkpoint-0/*.parquet"))) >= 4, process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    [work] = root.glob("encode/*/.work")
-    time.sleep(3)  # what Ray's workers were writing when their driver went
-    written = sum(pq.ParquetFile(path).metadata.num_rows for path in work.glob("rows-0/*.parquet"))
+    kill(process)
+    [scratch] = root.glob("encode/*/.work")
+    time.sleep(3)  # Ray's workers finish the files that they are writing
+    written = sum(pq.ParquetFile(path).metadata.num_rows for path in scratch.glob("rows-0/*.parquet"))
     done = run_job(*command)
     assert done.returncode == 0, done.stderr
     [figures] = encodings(root).values()
-    sys.__stdout__.write(f"\nkilled with {written} of {count} texts encoded; {figures['resumed']} of them were kept\n")
+    sys.__stdout__.write(f"\nkilled with {written} of {count} texts encoded; {figures['resumed']} were reused\n")
     assert figures["encoded"] + figures["resumed"] == figures["rows"] == count
     assert written - block * actors <= figures["resumed"] < count
     ids = artifacts.load(next(iter(encodings(root)))).table(schemas.EMBEDDINGS)["text_id"].to_pylist()
@@ -207,22 +207,22 @@ def test_killed_while_encoding_at_most_a_block_per_actor_is_lost(tmp_path, tiny_
 
 @pytest.fixture(scope="module")
 def chromium():
-    with browser() as running:
-        yield running
+    with running_browser() as browser:
+        yield browser
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("report", ["pipeline", "evaluate trained"])
-def test_the_report_in_a_browser(chromium, finished, report, width):
-    uri = (
-        finished.result["artifact"] if report == "pipeline" else finished.summary["artifacts"][report] + "/report.html"
-    )
+def test_the_report_works_in_a_browser(chromium, pipeline_run, report, width):
+    reports = {name: f"{uri}/report.html" for name, uri in pipeline_run.summary["artifacts"].items()}
+    url = Path((reports | {"pipeline": pipeline_run.result["artifact"]})[report]).as_uri()
     page = chromium.new_page(viewport={"width": width, "height": 900})
-    said, asked = [], []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(Path(uri).as_uri())
+    messages, requests = [], []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(url)
     assert page.evaluate("document.documentElement.scrollWidth") == width, "the page is wider than its window"
     assert page.locator("h1").bounding_box()["height"] > 0
     column = "[...document.querySelector('table.sortable').tBodies[0].rows].map(r => +r.cells[1].dataset.value)"
@@ -236,6 +236,6 @@ def test_the_report_in_a_browser(chromium, finished, report, width):
     page.locator("details").first.locator("summary").click()
     assert page.locator("details").first.locator("blockquote").is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    assert said == []
-    assert asked == [Path(uri).as_uri()]
+    assert messages == []
+    assert requests == [url]
     page.close()

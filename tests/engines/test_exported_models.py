@@ -1,4 +1,4 @@
-"""A folder that training leaves gives the same vectors in transformers, Sentence Transformers and vLLM."""
+"""A model folder that training writes gives the same vectors in transformers, Sentence Transformers and vLLM."""
 
 import json
 import os
@@ -8,16 +8,16 @@ import sys
 import numpy as np
 import pytest
 import torch
-from parts import write_llm
+from factories import write_llm
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
 from reasonembed.config import Encode, Train
 from reasonembed.embedder.model import Embedder
-from reasonembed.redapter.engines.factory import prepare
+from reasonembed.redapter.engines.factory import prepare_model
 
 TEXTS = ["The river and the rain", "ice", "A bell makes a song when the echo comes near. " * 3]
-VLLM = """
+ENCODE_WITH_VLLM = """
 import json, os, sys
 os.environ |= {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_LOGGING_LEVEL": "ERROR"}
 from reasonembed.config import Encode, Serve
@@ -28,11 +28,14 @@ os._exit(0)
 """
 
 
-def exported(place, folder, lora, seed=0, **encode):
-    """What training would leave after some steps; with LoRA both halves of the adapters hold something."""
-    model = Embedder.load(str(place), Encode(**encode))
-    prepare(model, Train(lora_rank=4 if lora else 0, lora_targets=["q_proj", "v_proj", "down_proj"]))
-    torch.manual_seed(seed)
+def export_changed_model(source, folder, lora):
+    """Exports a model with changed weights, as after some training steps; returns its vectors of ``TEXTS``.
+
+    With LoRA both matrices of every adapter are changed.
+    """
+    model = Embedder.load(str(source), Encode())
+    prepare_model(model, Train(lora_rank=4 if lora else 0, lora_targets=["q_proj", "v_proj", "down_proj"]))
+    torch.manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
@@ -41,10 +44,10 @@ def exported(place, folder, lora, seed=0, **encode):
     return model.encode(TEXTS, 256)
 
 
-def through_vllm(folder):
-    """As the endpoint does with ``serve.engine: vllm``."""
+def encode_with_vllm(folder):
+    """Encodes ``TEXTS`` as the endpoint does with ``serve.engine: vllm``."""
     done = subprocess.run(
-        [sys.executable, "-c", VLLM, str(folder), json.dumps(TEXTS)],
+        [sys.executable, "-c", ENCODE_WITH_VLLM, str(folder), json.dumps(TEXTS)],
         capture_output=True,
         text=True,
         timeout=300,
@@ -55,7 +58,8 @@ def through_vllm(folder):
     return np.array(json.loads(done.stdout.splitlines()[-1]))
 
 
-def through_transformers(folder):
+def encode_with_transformers(folder):
+    """Encodes ``TEXTS`` with plain ``transformers``: the last hidden state of the last token, normalized."""
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
     vectors = []
     for text in TEXTS:
@@ -68,27 +72,32 @@ def through_transformers(folder):
 
 
 @pytest.mark.parametrize("lora", [False, True])
-def test_a_decoder_is_the_same_everywhere(tmp_path_factory, tiny_llm, lora):
-    folder = tmp_path_factory.mktemp("exported")
-    ours = exported(tiny_llm, folder, lora)
+def test_a_decoder_gives_the_same_vectors_in_every_library(tmp_path, tiny_llm, lora):
+    folder = tmp_path / "exported"
+    ours = export_changed_model(tiny_llm, folder, lora)
     assert ours == pytest.approx(Embedder.load(str(folder)).encode(TEXTS, 256), abs=1e-5)
     assert ours == pytest.approx(SentenceTransformer(str(folder), device="cpu").encode(TEXTS), abs=1e-5)
-    assert ours == pytest.approx(through_transformers(folder), abs=1e-5)
-    if lora:  # adapters are merged into it: what holds of this folder holds of any
-        assert ours == pytest.approx(through_vllm(folder), abs=1e-5)
+    assert ours == pytest.approx(encode_with_transformers(folder), abs=1e-5)
     assert abs(ours - Embedder.load(str(tiny_llm)).encode(TEXTS, 256)).max() > 1e-3
 
 
-def test_exporting_leaves_the_live_weights_as_they_are(tmp_path, tiny_llm):
+@pytest.mark.extended
+def test_a_decoder_gives_the_same_vectors_in_vllm(tmp_path, tiny_llm):
+    """With LoRA; the adapters are merged, so the folder has the same layout as one without."""
+    ours = export_changed_model(tiny_llm, tmp_path / "exported", lora=True)
+    assert ours == pytest.approx(encode_with_vllm(tmp_path / "exported"), abs=1e-5)
+
+
+def test_an_export_does_not_change_the_weights_in_training(tmp_path, tiny_llm):
     model = Embedder.load(str(tiny_llm))
-    prepare(model, Train(lora_rank=4))
+    prepare_model(model, Train(lora_rank=4))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.save(tmp_path, 256)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
-def test_llama_keeps_its_first_token_and_gets_a_last_one(tmp_path):
-    """A tokenizer that puts a token before every text, as Llama's does, and a model of that family."""
+def test_llamas_first_token_is_kept_and_an_end_token_is_added(tmp_path):
+    """The tokenizer puts a token before every text, as Llama's does; the model is a Llama."""
     from tokenizers import processors
     from transformers import LlamaConfig, LlamaModel
 
@@ -110,21 +119,21 @@ def test_llama_keeps_its_first_token_and_gets_a_last_one(tmp_path):
     LlamaModel(config).save_pretrained(tmp_path / "llama")
     tokenizer.save_pretrained(tmp_path / "llama")
 
-    ours = exported(tmp_path / "llama", tmp_path / "out", lora=True)
-    found = Embedder.load(str(tmp_path / "out"))
-    assert found.pooling == "lasttoken"
-    for text, ids in zip(TEXTS, found.tokenize(TEXTS, 256), strict=True):
+    ours = export_changed_model(tmp_path / "llama", tmp_path / "out", lora=True)
+    model = Embedder.load(str(tmp_path / "out"))
+    assert model.pooling == "lasttoken"
+    for text, ids in zip(TEXTS, model.tokenize(TEXTS, 256), strict=True):
         plain = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert ids == [first, *plain, tokenizer.eos_token_id]
-    # What is cut keeps its ends.
-    [cut] = found.tokenize([TEXTS[2]], 8)
-    assert (len(cut), cut[0], cut[-1]) == (8, first, tokenizer.eos_token_id)
+    # A text that is too long keeps its first and its last token.
+    [ids] = model.tokenize([TEXTS[2]], 8)
+    assert (len(ids), ids[0], ids[-1]) == (8, first, tokenizer.eos_token_id)
     assert ours == pytest.approx(SentenceTransformer(str(tmp_path / "out"), device="cpu").encode(TEXTS), abs=1e-5)
-    assert ours == pytest.approx(through_transformers(tmp_path / "out"), abs=1e-5)
+    assert ours == pytest.approx(encode_with_transformers(tmp_path / "out"), abs=1e-5)
 
 
-def test_a_target_that_is_no_layer_is_named(tiny_model):
+def test_a_lora_target_without_a_layer_is_an_error(tiny_model):
     from reasonembed.errors import UserError
 
     with pytest.raises(UserError, match=r"no layer named q_proj; its linear layers end in dense, key, query, value"):
-        prepare(Embedder.load(str(tiny_model)), Train(lora_rank=2, lora_targets=["q_proj"]))
+        prepare_model(Embedder.load(str(tiny_model)), Train(lora_rank=2, lora_targets=["q_proj"]))

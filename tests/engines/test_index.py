@@ -1,125 +1,135 @@
-"""Indexes of the pipeline's corpus: built in shards over Ray, named by a pointer, searched as the endpoint does."""
+"""Indexes of the pipeline's corpus: built in shards on Ray, named by a pointer, searched as the endpoint does."""
 
 import asyncio
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import ray
+from factories import load_pipeline
 
 from reasonembed import artifacts
 from reasonembed.config import Resources, load_config
-from reasonembed.distributed.data import index_building as indexing
+from reasonembed.distributed.data import index_building
 from reasonembed.embedder.model import Embedder
 from reasonembed.errors import UserError
-from reasonembed.pipeline.pipeline import Pipeline
+from reasonembed.retrieval.index_job import IndexJob
 from reasonembed.serving.index_shards import DocumentFilter, IndexShards
-from reasonembed.serving.store import LocalStore, ShardedStore
+from reasonembed.serving.index_store import LocalStore, ShardedStore
 
 
 @pytest.fixture(scope="module")
-def build(finished):
-    def run(*overrides):
-        return Pipeline(load_config(finished.config, [*overrides]), announce=lambda text: None).index()
-
-    yield run
+def build(pipeline_run):
+    """A function that builds the index with overrides."""
+    yield lambda *overrides: load_pipeline(pipeline_run.config, *overrides).run("index")
     ray.shutdown()
 
 
-def encoded(artifact, texts):
+def encode_texts(artifact, texts):
     return Embedder.load(artifact.record["config"]["model"]).encode(texts, 32)
 
 
 QUERIES = ["ice and snow", "which page speaks of a bell?", "rain"]
 
 
-def hits(artifact, parts, k, within=DocumentFilter()):  # noqa: B008
-    """As the endpoint finds them, of an index in one process or dealt out to several."""
-    store = ShardedStore([LocalStore(number, parts) for number in range(parts)])
+def search_index(artifact, processes, k, within=DocumentFilter()):  # noqa: B008
+    """Searches as the endpoint does, with the index in one process or divided among several.
+
+    Returns:
+        For each of ``QUERIES``, first dense and then by BM25: the documents, best first.
+    """
+    store = ShardedStore([LocalStore(number, processes) for number in range(processes)])
 
     async def search():
-        found = await store.dense(artifact.uri, encoded(artifact, QUERIES), k, within)
-        found += [await store.lexical(artifact.uri, query, k, within) for query in QUERIES]
-        documents = [await store.documents(artifact.uri, positions.tolist()) for positions, _ in found]
-        return [
-            [tuple(of[p].values()) for p in positions.tolist()]
-            for (positions, _), of in zip(found, documents, strict=True)
-        ]
+        results = await store.search_dense(artifact.uri, encode_texts(artifact, QUERIES), k, within)
+        results += [await store.search_bm25(artifact.uri, query, k, within) for query in QUERIES]
+        rankings = []
+        for positions, _ in results:
+            documents = await store.documents(artifact.uri, positions.tolist())
+            rankings.append([tuple(documents[position].values()) for position in positions.tolist()])
+        return rankings
 
     return asyncio.run(search())
 
 
-def test_the_pipelines_index_says_how_well_it_finds_and_is_the_latest(finished, build):
+def test_the_index_records_its_recall_and_latest_names_the_newest(pipeline_run, build):
     artifact = build()
-    assert artifact.uri == finished.summary["artifacts"]["index"]
+    assert artifact.uri == pipeline_run.summary["artifacts"]["index"]
     figures = artifact.figures
     assert (figures["rows"], figures["dimension"], figures["shards"], figures["recall@10"]) == (64, 32, 1, 1.0)
-    latest = json.loads((finished.root / "index" / "latest").read_text())
+    latest = json.loads((pipeline_run.root / "index" / "latest").read_text())
     assert latest == {"version": artifact.fingerprint, "uri": artifact.uri}
     other = build("index.kind=hnsw")
     assert other.figures["recall@10"] > 0.9
-    assert json.loads((finished.root / "index" / "latest").read_text())["version"] == other.fingerprint
+    assert json.loads((pipeline_run.root / "index" / "latest").read_text())["version"] == other.fingerprint
     assert build().uri == artifact.uri
 
 
-def test_shards_return_what_one_returns_in_one_process_or_several(finished, build):
+def test_shards_in_one_process_or_several_return_the_results_of_one_index(pipeline_run, build):
     one, three = build(), build("index.shards=3")
     assert three.figures["shards"] == 3
     assert three.figures["recall@10"] == 1
     assert len(three.parquet("shard-")) == 3
     few = DocumentFilter(None, ("physics/cold 0", "nature/sound 1"))
     for arguments in ((10,), (70,), (5, DocumentFilter("nature")), (5, few), (5, DocumentFilter("nothing"))):
-        expected = hits(one, 1, *arguments)
+        expected = search_index(one, 1, *arguments)
         assert any(expected) == (arguments[-1] != DocumentFilter("nothing"))
-        for parts in (1, 2, 3):
-            assert hits(three, parts, *arguments) == expected
-    with pytest.raises(UserError, match=r"has 1 shards, which cannot be dealt out to 2 parts"):
+        for processes in (1, 2, 3):
+            assert search_index(three, processes, *arguments) == expected
+    with pytest.raises(UserError, match=r"has 1 shards, too few for 2 processes"):
         IndexShards(one, 0, 2)
 
 
-def test_an_index_without_words_says_so(finished, build):
-    silent = IndexShards(build("index.bm25=false"))
-    assert len(silent) == 64
+def test_a_lexical_search_in_an_index_without_bm25_is_an_error(pipeline_run, build):
+    dense_only = IndexShards(build("index.bm25=false"))
+    assert len(dense_only) == 64
     with pytest.raises(UserError, match=r"built with index\.bm25=false"):
-        silent.lexical("rain", 3)
+        dense_only.search_bm25("rain", 3)
 
 
-def test_a_damaged_file_is_noticed_before_it_answers(finished, build, tmp_path):
-    place = tmp_path / "index"
-    shutil.copytree(build().uri, place)
-    file = place / "shard-00000" / "index.faiss"
+def test_an_index_with_a_damaged_file_is_not_opened(pipeline_run, build, tmp_path):
+    folder = tmp_path / "index"
+    shutil.copytree(build().uri, folder)
+    file = folder / "shard-00000" / "index.faiss"
     file.write_bytes(file.read_bytes()[:-4] + b"\0\1\2\3")
-    with pytest.raises(UserError, match=r"shard-00000/index\.faiss is not what its record says"):
-        IndexShards(artifacts.load(str(place)))
+    with pytest.raises(UserError, match=r"shard-00000/index\.faiss is missing or differs from its record"):
+        IndexShards(artifacts.load(str(folder)))
 
 
-def test_an_interrupted_build_does_not_build_finished_shards_again(finished, build, monkeypatch):
+def test_a_resumed_build_skips_the_finished_shards(pipeline_run, build, monkeypatch):
     first = build("index.shards=2", "index.recall_sample=7")
     built = []
-    monkeypatch.setattr(indexing, "run_all", lambda function, calls, place: built.extend(shard for _, shard in calls))
-    job = indexing.IndexJob(
+    monkeypatch.setattr(index_building, "run_all", lambda function, calls, _: built.extend(shard for _, shard in calls))
+    job = IndexJob(
         first.input("corpus"),
         first.input("embeddings"),
-        load_config(finished.config, ["index.shards=2", "index.recall_sample=7"]).index,
+        load_config(pipeline_run.config, ["index.shards=2", "index.recall_sample=7"]).index,
         42,
         first.uri,
         Resources(),
     )
-    (finished.root / first.uri / ".work").mkdir()
-    (finished.root / first.uri / ".work" / "shard-00000.done").touch()
-    again = indexing.build_served_index(job)
+    scratch = Path(first.uri, artifacts.SCRATCH)
+    scratch.mkdir()
+    (scratch / "shard-00000.done").touch()
+    figures = index_building.build_served_index(job)
     assert built == [1]
-    assert again == dict(first.figures)
+    assert figures == dict(first.figures)
 
 
-def test_vectors_of_a_shard_are_those_of_its_documents(finished, build):
+def test_the_vectors_of_a_shard_belong_to_its_documents(pipeline_run, build):
     index = build()
-    job = indexing.IndexJob(
-        index.input("corpus"), index.input("embeddings"), load_config(finished.config).index, 42, index.uri, Resources()
+    job = IndexJob(
+        index.input("corpus"),
+        index.input("embeddings"),
+        load_config(pipeline_run.config).index,
+        42,
+        index.uri,
+        Resources(),
     )
     documents = job.documents()
     vectors = job.vectors(documents)
-    expected = encoded(index, documents["text"].to_pylist())
+    expected = encode_texts(index, documents["text"].to_pylist())
     assert np.abs(vectors - expected).max() < 1e-5
     assert documents["task"].to_pylist() == sorted(documents["task"].to_pylist())

@@ -1,9 +1,10 @@
-"""Training rows leave for other tools and come back."""
+"""Training rows are exported for other tools and read back."""
 
 import json
 from pathlib import Path
 
 import datasets
+import pytest
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.losses import MultipleNegativesRankingLoss
 
@@ -11,37 +12,39 @@ from reasonembed import artifacts, schemas
 from reasonembed.remixer.assemble import usable_rows
 from reasonembed.remixer.interchange import read_published
 
+pytestmark = pytest.mark.extended
 
-def last_line(done):
+
+def closing_line(done):
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_the_published_layout_comes_back_equal_and_trains(finished, tmp_path, run_job):
-    exported = last_line(run_job("export", finished.config, f"export.to={tmp_path / 'out'}"))
-    made = artifacts.load(finished.summary["artifacts"]["assemble"])
-    rows = usable_rows(made.table(schemas.TRAINING))
-    again = read_published(exported["artifact"])
-    assert exported["rows"] == again.num_rows == rows.num_rows
-    assert again.sort_by("query_id").equals(rows.sort_by("query_id"))
+def test_exported_jsonl_is_read_back_unchanged_and_trains_elastically(pipeline_run, tmp_path, run_job):
+    exported = closing_line(run_job("export", pipeline_run.config, f"export.to={tmp_path / 'out'}"))
+    assembled = artifacts.load(pipeline_run.summary["artifacts"]["assemble"])
+    rows = usable_rows(assembled.table(schemas.TRAINING))
+    imported = read_published(exported["artifact"])
+    assert exported["rows"] == imported.num_rows == rows.num_rows
+    assert imported.sort_by("query_id").equals(rows.sort_by("query_id"))
 
-    # Elastic, too: Ray Train may go on with one worker.
+    # With train.min_workers Ray Train may continue with one worker.
     overrides = [f"train.data={exported['artifact']}", "train.steps=2", "train.zero_stage=0"]
     overrides += ["train.workers=2", "train.min_workers=1"]
-    trained = last_line(run_job("train", finished.config, *overrides))
+    trained = closing_line(run_job("train", pipeline_run.config, *overrides))
     record = artifacts.load(trained["artifact"]).record
     batches = artifacts.load(record["inputs"]["batches"]["uri"]).record
     assert batches["inputs"]["training"]["uri"].split("/")[-2] == "training_data"
     assert len(json.loads(Path(trained["artifact"], "history.json").read_text())) == 2
 
-    twice = run_job("export", finished.config, f"export.to={tmp_path / 'out'}")
-    assert twice.returncode == 2
-    assert "is not empty" in twice.stderr.splitlines()[-1]
+    second = run_job("export", pipeline_run.config, f"export.to={tmp_path / 'out'}")
+    assert second.returncode == 2
+    assert "is not empty" in second.stderr.splitlines()[-1]
 
 
-def test_sentence_transformers_trains_on_the_datasets_folder(finished, tmp_path, run_job, tiny_model):
+def test_sentence_transformers_trains_on_an_exported_datasets_folder(pipeline_run, tmp_path, run_job, tiny_model):
     overrides = [f"export.to={tmp_path / 'out'}", "export.format=datasets", "export.negatives=2"]
-    exported = last_line(run_job("export", finished.config, *overrides))
+    exported = closing_line(run_job("export", pipeline_run.config, *overrides))
     data = datasets.load_from_disk(exported["artifact"])
     assert data.column_names == ["anchor", "positive", "negative_1", "negative_2"]
     model = SentenceTransformer(str(tiny_model), device="cpu")

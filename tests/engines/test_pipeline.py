@@ -1,4 +1,4 @@
-"""The whole path through the real engines: what it leaves, and that nothing is done twice."""
+"""The whole pipeline on the real engines: its artifacts, and that no work is done twice."""
 
 import json
 import time
@@ -32,13 +32,13 @@ STAGES = [
 ]
 
 
-def table(finished, stage, schema):
-    return artifacts.load(finished.summary["artifacts"][stage]).table(schema)
+def read_stage(pipeline_run, stage, schema):
+    return artifacts.load(pipeline_run.summary["artifacts"][stage]).table(schema)
 
 
-def test_every_stage_left_an_artefact(finished):
-    assert sorted(finished.summary["artifacts"]) == sorted(STAGES)
-    for uri in finished.summary["artifacts"].values():
+def test_every_stage_leaves_a_complete_artifact(pipeline_run):
+    assert sorted(pipeline_run.summary["artifacts"]) == sorted(STAGES)
+    for uri in pipeline_run.summary["artifacts"].values():
         artifact = artifacts.load(uri)
         assert artifact.files
         for entry in artifact.files:
@@ -46,7 +46,7 @@ def test_every_stage_left_an_artefact(finished):
         assert not Path(uri, artifacts.SCRATCH).exists()
 
 
-def test_tables_keep_their_schemas_and_keys(finished):
+def test_tables_have_their_schemas_and_unique_keys(pipeline_run):
     for stage, schema, key in (
         ("generate", schemas.QUERIES, "query_id"),
         ("rewrite", schemas.REWRITES, "query_id"),
@@ -55,43 +55,39 @@ def test_tables_keep_their_schemas_and_keys(finished):
         ("assemble", schemas.TRAINING, "query_id"),
         ("encode base", schemas.EMBEDDINGS, "text_id"),
     ):
-        rows = table(finished, stage, schema)
-        keys = rows[key].to_pylist()
+        keys = read_stage(pipeline_run, stage, schema)[key].to_pylist()
         assert len(keys) == len(set(keys)) > 0, stage
 
 
-def test_no_judged_document_is_a_source_and_no_source_its_own_candidate(finished):
-    queries = {r["query_id"]: r for r in table(finished, "generate", schemas.QUERIES).to_pylist()}
-    judged = {
-        d
-        for r in table(finished, "questions", schemas.QUESTIONS).to_pylist()
-        for d in r["gold_ids"] + r["excluded_ids"]
-    }
-    assert not judged & {r["source_doc_id"] for r in queries.values()}
-    pairs = table(finished, "mine", schemas.CANDIDATES).to_pylist()
-    assert all(queries[p["query_id"]]["source_doc_id"] != p["doc_id"] for p in pairs)
-    assert {p["pair_id"] for p in pairs} == set(table(finished, "annotate", schemas.ANNOTATIONS)["pair_id"].to_pylist())
+def test_judged_documents_are_no_sources_and_sources_are_no_candidates_of_their_query(pipeline_run):
+    queries = {row["query_id"]: row for row in read_stage(pipeline_run, "generate", schemas.QUERIES).to_pylist()}
+    questions = read_stage(pipeline_run, "questions", schemas.QUESTIONS).to_pylist()
+    judged = {doc_id for row in questions for doc_id in row["gold_ids"] + row["excluded_ids"]}
+    assert not judged & {row["source_doc_id"] for row in queries.values()}
+    pairs = read_stage(pipeline_run, "mine", schemas.CANDIDATES).to_pylist()
+    assert all(queries[pair["query_id"]]["source_doc_id"] != pair["doc_id"] for pair in pairs)
+    annotated = read_stage(pipeline_run, "annotate", schemas.ANNOTATIONS)["pair_id"].to_pylist()
+    assert {pair["pair_id"] for pair in pairs} == set(annotated)
 
 
-def test_summary_and_closing_line(finished):
-    systems = finished.summary["systems"]
+def test_summary_closing_line_and_report(pipeline_run):
+    systems = pipeline_run.summary["systems"]
     assert set(systems) == {"bm25", "base", "trained"}
     for scores in systems.values():
         assert set(scores) == {"nature", "physics", "average"}
-        assert scores["average"]["ndcg@10"] == pytest.approx(
-            sum(scores[t]["ndcg@10"] for t in ("nature", "physics")) / 2, abs=1e-5
-        )
-    assert set(finished.summary["seconds"]) == set(STAGES)
-    assert finished.result["stage"] == "pipeline"
-    page = Path(finished.result["artifact"]).read_text()
+        average = (scores["nature"]["ndcg@10"] + scores["physics"]["ndcg@10"]) / 2
+        assert scores["average"]["ndcg@10"] == pytest.approx(average, abs=1e-5)
+    assert set(pipeline_run.summary["seconds"]) == set(STAGES)
+    assert pipeline_run.result["stage"] == "pipeline"
+    page = Path(pipeline_run.result["artifact"]).read_text()
     assert page.count("<svg") == 5
     assert "target-corpus-aware" in page
     assert "trained − base" in page
-    assert "report:" in finished.log
+    assert "report:" in pipeline_run.log
 
 
-def test_training_moved_the_weights_and_logged_every_query(finished, tiny_model):
-    uri = Path(finished.summary["artifacts"]["train"])
+def test_training_changes_the_weights_and_logs_every_query(pipeline_run, tiny_model):
+    uri = Path(pipeline_run.summary["artifacts"]["train"])
     history = json.loads((uri / "history.json").read_text())
     assert len(history) == 12
     intensity = pyarrow.dataset.dataset(uri / "intensity.parquet").to_table()
@@ -103,24 +99,24 @@ def test_training_moved_the_weights_and_logged_every_query(finished, tiny_model)
     assert abs(trained - base).max() > 1e-3
     card = (uri / "model" / "README.md").read_text()
     assert "library_name: sentence-transformers" in card
-    assert finished.summary["artifacts"]["assemble"] in card
+    assert pipeline_run.summary["artifacts"]["assemble"] in card
     assert "weights of step 12" in card
     assert any((uri / "tensorboard").iterdir())
 
 
-def test_the_second_run_computes_nothing(finished, run_job):
+def test_the_second_run_computes_nothing(pipeline_run, run_job):
     started = time.time()
-    done = run_job("pipeline", finished.config)
+    done = run_job("pipeline", pipeline_run.config)
     assert done.returncode == 0, done.stderr
     assert "starting" not in done.stderr
     assert time.time() - started < 60
-    assert json.loads((finished.root / "summary.json").read_text()) == finished.summary
+    assert json.loads((pipeline_run.root / "summary.json").read_text()) == pipeline_run.summary
 
 
-def test_other_settings_reuse_what_they_share(finished, run_job):
-    done = run_job("evaluate", finished.config, "evaluate.model=bm25", "evaluate.bootstrap=300")
+def test_an_evaluation_with_other_settings_reuses_every_other_stage(pipeline_run, run_job):
+    done = run_job("evaluate", pipeline_run.config, "evaluate.model=bm25", "evaluate.bootstrap=300")
     assert done.returncode == 0, done.stderr
     assert "corpus" in done.stderr
     assert done.stderr.count(": starting") == 1
     scores = json.loads(done.stdout.splitlines()[-1])["scores"]
-    assert scores == finished.summary["systems"]["bm25"]
+    assert scores == pipeline_run.summary["systems"]["bm25"]

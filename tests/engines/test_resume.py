@@ -1,16 +1,13 @@
-"""Training that was stopped, lost its driver, and then a worker, ends with the numbers of one that lost nothing.
+"""A training that is interrupted, loses its driver, and then a worker, ends with the numbers of one that was not.
 
-`make test` runs one case; `make test-resume` all ZeRO stages from both kinds of storage.
+``make test-all`` runs one case; ``make test-resume`` runs all ZeRO stages with both kinds of storage.
 """
 
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
-import time
 import warnings
+from contextlib import suppress
 
 import boto3
 import psutil
@@ -19,15 +16,19 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import yaml
-from parts import training_rows, write_lines
+from factories import training_rows, write_lines
+from processes import free_port, interrupt, start_job, wait_for
+from pyarrow.fs import FileSelector
 
 from reasonembed import artifacts, storage
-from reasonembed.distributed.train.trainer import INTENSITY, INTENSITY_SCHEMA
+from reasonembed.redapter.training_outputs import INTENSITY, INTENSITY_SCHEMA
+
+pytestmark = pytest.mark.extended
 
 STEPS = 32
-EVERY = os.environ.get("RESUME") == "all"
-CASES = [(stage, place) for stage in (1, 2, 3) for place in ("local", "s3")] if EVERY else [(3, "s3")]
-STAGES = sorted({stage for stage, _ in CASES})
+ALL_CASES = [(stage, kind) for stage in (1, 2, 3) for kind in ("disk", "s3")]
+CASES = ALL_CASES if os.environ.get("RESUME") == "all" else [(3, "s3")]
+ZERO_STAGES = sorted({stage for stage, _ in CASES})
 
 
 @pytest.fixture(scope="module")
@@ -62,81 +63,59 @@ def settings(data, model, stage):
     }
 
 
-def start(path, root, train, *overrides):
+def start_training(path, root, train):
     path.write_text(yaml.safe_dump({"run": {"root": root, "rows_per_block": 16}, "train": train}))
-    return subprocess.Popen(
-        [sys.executable, "jobs/train.py", str(path), *overrides],
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return start_job("train", path)
 
 
-def listed(root):
-    """Steps of the checkpoints that Ray Train has listed, below the one `train` artefact in progress."""
+def last_checkpoint(root):
+    """Returns the step of the newest checkpoint in Ray Train's list, or 0 if there is none."""
     fs, path = storage.open_filesystem(root)
-    from pyarrow.fs import FileSelector
-
     files = fs.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
-    snapshots = [f.path for f in files if f.path.endswith("/train/checkpoint_manager_snapshot.json")]
+    snapshots = [file.path for file in files if file.path.endswith("/train/checkpoint_manager_snapshot.json")]
     if not snapshots:
-        return []
+        return 0
     with fs.open_input_stream(snapshots[0]) as stream:
         text = stream.read()
     try:
-        found = json.loads(text)
-    except ValueError:  # written anew while it was read
-        return []
-    return [result["metrics"]["step"] for result in found.get("checkpoint_results", [])]
+        snapshot = json.loads(text)
+    except ValueError:  # Ray Train is writing the file
+        return 0
+    return max((result["metrics"]["step"] for result in snapshot.get("checkpoint_results", [])), default=0)
 
 
-def wait_until(root, process, enough):
-    """Until a checkpoint of at least so many steps is listed; returns its step."""
-    end = time.time() + 300
-    while time.time() < end:
-        assert process.poll() is None, process.communicate()[1]
-        if (steps := listed(root)) and max(steps) >= enough:
-            return max(steps)
-        time.sleep(0.1)
-    pytest.fail("no checkpoint in five minutes")
-
-
-def interrupt(process):
-    """To the whole group, as a terminal does for Ctrl-C; nothing of it may be left behind."""
-    family = psutil.Process(process.pid).children(recursive=True)
-    os.killpg(process.pid, signal.SIGINT)
+def interrupt_job(process):
+    """Interrupts the job and asserts that it leaves no process behind."""
+    descendants = psutil.Process(process.pid).children(recursive=True)
+    interrupt(process)
     _, log = process.communicate(timeout=60)
     assert process.returncode == 130, log
     assert "the same command goes on from here" in log
-    _, alive = psutil.wait_procs(family, timeout=60)
+    _, alive = psutil.wait_procs(descendants, timeout=60)
     assert not alive
 
 
 def kill_driver(process):
-    """Nothing of it may tidy up; then what it leaves behind, which a cluster would notice and end."""
-    family = psutil.Process(process.pid).children(recursive=True)
+    """Kills the driver, and then its descendants, which a cluster would end when it notices the loss."""
+    descendants = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    for one in family:
-        try:
-            one.kill()
-        except psutil.NoSuchProcess:
-            continue
-    psutil.wait_procs(family, timeout=60)
+    for descendant in descendants:
+        with suppress(psutil.NoSuchProcess):
+            descendant.kill()
+    psutil.wait_procs(descendants, timeout=60)
 
 
-def kill_a_worker(process):
-    workers = [
-        one
-        for one in psutil.Process(process.pid).children(recursive=True)
-        if "RayTrainWorker" in " ".join(one.cmdline())
-    ]
-    assert len(workers) == 2, [one.cmdline() for one in workers]
+def kill_worker(process):
+    """Kills one of the two workers of Ray Train."""
+    descendants = psutil.Process(process.pid).children(recursive=True)
+    workers = [descendant for descendant in descendants if "RayTrainWorker" in " ".join(descendant.cmdline())]
+    assert len(workers) == 2, [worker.cmdline() for worker in workers]
     workers[0].kill()
 
 
-def finished(process):
+def read_result(process):
+    """Waits for the job; returns its artifact, the history, the intensities and the log."""
     out, log = process.communicate(timeout=300)
     assert process.returncode == 0, log
     artifact = artifacts.load(json.loads(out.splitlines()[-1])["artifact"])
@@ -144,28 +123,28 @@ def finished(process):
     return artifact, json.loads(storage.read_bytes(artifact.path("history.json"))), intensity, log
 
 
-def _uninterrupted(rank, port, data, model, folder):
-    from parts import MemoryBatches
+def _train_uninterrupted(rank, port, data, model, folder):
+    from factories import MemoryBatches
 
     from reasonembed.config import Encode, Train
     from reasonembed.embedder.model import Embedder
-    from reasonembed.redapter import loop
-    from reasonembed.redapter.batch_plan import hold_out
+    from reasonembed.redapter import training_loop
+    from reasonembed.redapter.batch_plan import held_out_ids
     from reasonembed.remixer.assemble import usable_rows
     from reasonembed.remixer.interchange import read_published
 
     warnings.simplefilter("ignore")
-    torch.set_num_threads(1)  # as Ray's workers have it
+    torch.set_num_threads(1)  # as in Ray's workers
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     rows = usable_rows(read_published(str(data))).to_pylist()
-    dev = hold_out([(row["task"], row["query_id"]) for row in rows], 4, 42)
-    for stage in STAGES:
+    ids = held_out_ids([(row["task"], row["query_id"]) for row in rows], 4, 42)
+    used = [row for row in rows if row["query_id"] not in ids]
+    held_out = [row for row in rows if row["query_id"] in ids]
+    for stage in ZERO_STAGES:
         train = Train(**settings(data, model, stage))
-        batches = MemoryBatches(
-            [row for row in rows if row["query_id"] not in dev], train, 42, [r for r in rows if r["query_id"] in dev]
-        )
+        batches = MemoryBatches(used, train, 42, held_out)
         arguments = (train, Encode(), 42, None, lambda *_: None, lambda *_: None)
-        _, state = loop.train(Embedder.load(str(model)), batches, *arguments)
+        _, state = training_loop.train(Embedder.load(str(model)), batches, *arguments)
         if rank == 0:
             (folder / f"{stage}.json").write_text(json.dumps([state.history, state.intensity]))
     dist.destroy_process_group()
@@ -173,30 +152,28 @@ def _uninterrupted(rank, port, data, model, folder):
 
 @pytest.fixture(scope="module")
 def uninterrupted(data, tiny_model, tmp_path_factory):
-    """By ZeRO stage: history and intensities of the loop on two ranks, without Ray."""
+    """History and intensities of the training loop on two ranks without Ray, by ZeRO stage."""
     folder = tmp_path_factory.mktemp("uninterrupted")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(_uninterrupted, args=(port, data, tiny_model, folder), nprocs=2)
-    return {stage: json.loads((folder / f"{stage}.json").read_text()) for stage in STAGES}
+    mp.spawn(_train_uninterrupted, args=(free_port(), data, tiny_model, folder), nprocs=2)
+    return {stage: json.loads((folder / f"{stage}.json").read_text()) for stage in ZERO_STAGES}
 
 
-@pytest.mark.parametrize(("stage", "place"), CASES)
-def test_a_lost_driver_and_a_lost_worker_change_nothing(
-    stage, place, uninterrupted, data, tiny_model, tmp_path, request
+@pytest.mark.parametrize(("stage", "storage_kind"), CASES)
+def test_losing_the_driver_and_a_worker_changes_no_number(
+    stage, storage_kind, uninterrupted, data, tiny_model, tmp_path, request
 ):
-    root = f"{request.getfixturevalue('bucket')}/{stage}" if place == "s3" else str(tmp_path / "runs")
+    root = f"{request.getfixturevalue('bucket')}/{stage}" if storage_kind == "s3" else str(tmp_path / "runs")
     path, train = tmp_path / "config.yaml", settings(data, tiny_model, stage)
 
-    reached = 0
-    for end in (interrupt, kill_driver, kill_a_worker):
-        process = start(path, root, train)
-        wait_until(root, process, reached + 2)
+    step = 0
+    for end in (interrupt_job, kill_driver, kill_worker):
+        process = start_training(path, root, train)
+        target = step + 2
+        wait_for(lambda target=target: last_checkpoint(root) >= target, process, 300)
         end(process)
-        reached = max(listed(root), default=reached)  # its workers may have reached more than was seen before
-    assert reached < STEPS
-    artifact, history, intensity, log = finished(process)
+        step = max(step, last_checkpoint(root))  # the workers may have continued until they were ended
+    assert step < STEPS
+    artifact, history, intensity, log = read_result(process)
 
     assert "resumed at" in " ".join(log.split())
     card = storage.read_bytes(f"{artifact.uri}/model/README.md").decode()
@@ -209,18 +186,14 @@ def test_a_lost_driver_and_a_lost_worker_change_nothing(
     assert intensity["intensity"].to_pylist() == pytest.approx([value for *_, value in expected_intensity], rel=1e-6)
 
 
-def test_a_loss_that_is_no_number_ends_the_job_and_leaves_the_queries(data, tiny_model, tmp_path):
-    process = start(
-        tmp_path / "config.yaml",
-        str(tmp_path / "runs"),
-        settings(data, tiny_model, 1) | {"workers": 1},
-        "train.learning_rate=1e30",
-    )
+def test_a_loss_that_is_not_finite_ends_the_job_and_records_the_queries(data, tiny_model, tmp_path):
+    train = settings(data, tiny_model, 1) | {"workers": 1, "learning_rate": 1e30}
+    process = start_training(tmp_path / "config.yaml", str(tmp_path / "runs"), train)
     _, log = process.communicate(timeout=300)
     assert process.returncode == 1, log
     assert "queries is not a finite number" in log.splitlines()[-1]
-    [place] = (tmp_path / "runs").glob("train/*/.work/nonfinite.json")
-    assert str(place) in log.splitlines()[-1]
-    left = json.loads(place.read_text())
-    assert left["step"] >= 1
-    assert left["query_ids"]
+    [path] = (tmp_path / "runs").glob("train/*/.work/nonfinite.json")
+    assert str(path) in log.splitlines()[-1]
+    record = json.loads(path.read_text())
+    assert record["step"] >= 1
+    assert record["query_ids"]

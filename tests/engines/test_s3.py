@@ -1,19 +1,18 @@
-"""Storage over HTTP against a real S3 server process: moto, or (``make test-s3``) Ceph's gateway.
+"""Storage over HTTP on a real S3 server process: moto, or (``make test-s3``) Ceph's gateway.
 
-Ceph checks keys and headers, which moto does not; what only it can show is in ``tests/ceph``.
+Ceph checks keys and headers and moto does not; the tests of wrong keys are in ``tests/ceph``.
 """
 
 import json
 import os
-import signal
 import socket
 import time
 
 import boto3
 import pyarrow as pa
 import pytest
-from parts import write_config
-from processes import start_job, wait_for
+from factories import write_config
+from processes import interrupt, start_job, wait_for
 
 from reasonembed import artifacts, storage
 from reasonembed.corpora import read_corpus, read_questions
@@ -24,15 +23,33 @@ from reasonembed.remixer.interchange import read_published
 
 @pytest.fixture(scope="module")
 def bucket(s3_server):
-    boto3.client("s3").create_bucket(Bucket="house")
-    return "s3://house"
+    boto3.client("s3").create_bucket(Bucket="storage")
+    return "s3://storage"
 
 
-def keys(bucket):
-    return ["/" + entry["Key"] for entry in boto3.client("s3").list_objects_v2(Bucket=bucket).get("Contents", [])]
+def list_keys(bucket):
+    name = bucket.removeprefix("s3://")
+    return ["/" + entry["Key"] for entry in boto3.client("s3").list_objects_v2(Bucket=name).get("Contents", [])]
 
 
-def test_the_same_door(bucket, tmp_path):
+def compare_runs(remote, local):
+    """Asserts that an artifact on S3, and all that it was made from, equals the local one byte for byte.
+
+    Returns:
+        Names of the compared stages.
+    """
+    assert remote.uri.startswith("s3://")
+    assert remote.fingerprint == local.fingerprint
+    assert remote.files == local.files
+    assert len(remote.files) > 0
+    stages = {remote.stage}
+    for name, entry in remote.record["inputs"].items():
+        if isinstance(entry, dict):
+            stages |= compare_runs(artifacts.load(entry["uri"]), artifacts.load(local.record["inputs"][name]["uri"]))
+    return stages
+
+
+def test_tables_folders_and_copies(bucket):
     uri = f"{bucket}/a/table.parquet"
     table = pa.table({"x": [1, 2]})
     storage.write_table(table, uri)
@@ -45,62 +62,58 @@ def test_the_same_door(bucket, tmp_path):
         )
         storage.upload_tree(folder, f"{bucket}/b")
     assert storage.list_files(f"{bucket}/b") == ["table.parquet"]
-    storage.write_bytes(f"{bucket}/a/large", b"not wanted")
+    storage.write_bytes(f"{bucket}/a/large", b"excluded from the copy")
     with storage.local_copy(f"{bucket}/a", lambda name: name != "large") as folder:
         assert [path.name for path in folder.iterdir()] == ["table.parquet"]
     storage.delete_tree(f"{bucket}/a")
     assert not storage.exists(uri)
 
 
-def test_of_two_writers_one_wins(bucket):
+def test_the_first_of_two_writers_wins(bucket):
     uri = f"{bucket}/once/record.json"
     assert storage.put_if_absent(uri, b"first")
     assert not storage.put_if_absent(uri, b"second")
     assert storage.read_bytes(uri) == b"first"
 
 
-def test_every_table_on_s3_is_that_on_disk_byte_for_byte(bucket, finished, tmp_path, tiny_corpus, tiny_model, run_job):
-    """``run.root=s3://...`` is all it takes; neither another number of actors nor Ctrl-C in a stage changes a byte."""
-    config = write_config(tmp_path / "config.yaml", "unused", tiny_corpus, tiny_model)
-    command = ("assemble", config, f"run.root={bucket}/run", "run.actors=2")
+def test_a_run_on_s3_equals_the_run_on_disk(bucket, pipeline_run, run_job):
+    done = run_job("mine", pipeline_run.config, f"run.root={bucket}/mine")
+    assert done.returncode == 0, done.stderr
+    remote = artifacts.load(json.loads(done.stdout.splitlines()[-1])["artifact"])
+    local = artifacts.load(pipeline_run.summary["artifacts"]["mine"])
+    assert compare_runs(remote, local) == {"mine", "generate", "encode", "corpus", "questions"}
+
+
+@pytest.mark.extended
+def test_an_interrupted_run_on_s3_equals_the_run_on_disk(bucket, pipeline_run, run_job):
+    """Neither another number of actors nor Ctrl-C within a stage changes a byte."""
+    command = ("assemble", pipeline_run.config, f"run.root={bucket}/run", "run.actors=2")
     process = start_job(*command)
-    wait_for(lambda: any("/.work/checkpoint-0/" in key and "/annotate/" in key for key in keys("house")), process)
-    os.killpg(process.pid, signal.SIGINT)  # to the whole group, as a terminal does
+    wait_for(lambda: any("/.work/checkpoint-0/" in key and "/annotate/" in key for key in list_keys(bucket)), process)
+    interrupt(process)
     _, log = process.communicate(timeout=60)
     assert process.returncode == 130, log
     assert "the same command goes on from here" in log
     assert "Traceback" not in log
     done = run_job(*command)
     assert done.returncode == 0, done.stderr
-    there = artifacts.load(json.loads(done.stdout.splitlines()[-1])["artifact"])
-    here = artifacts.load(finished.summary["artifacts"]["assemble"])
-    compared = set()
-    waiting = [(there, here)]
-    while waiting:
-        remote, local = waiting.pop()
-        assert remote.uri.startswith("s3://")
-        assert remote.fingerprint == local.fingerprint
-        assert remote.files == local.files
-        assert len(remote.files) > 0
-        compared.add(remote.stage)
-        for name, entry in remote.record["inputs"].items():
-            if isinstance(entry, dict):
-                other = local.record["inputs"][name]
-                waiting.append((artifacts.load(entry["uri"]), artifacts.load(other["uri"])))
-    assert compared == {"assemble", "annotate", "mine", "rewrite", "generate", "encode", "corpus", "questions"}
+    remote = artifacts.load(json.loads(done.stdout.splitlines()[-1])["artifact"])
+    local = artifacts.load(pipeline_run.summary["artifacts"]["assemble"])
+    stages = {"assemble", "annotate", "mine", "rewrite", "generate", "encode", "corpus", "questions"}
+    assert compare_runs(remote, local) == stages
 
-    exported = run_job("export", config, f"run.root={bucket}/run", f"export.to={bucket}/export")
+    exported = run_job("export", pipeline_run.config, f"run.root={bucket}/run", f"export.to={bucket}/export")
     assert exported.returncode == 0, exported.stderr
-    assert read_published(f"{bucket}/export").num_rows == there.figures["rows"]
+    assert read_published(f"{bucket}/export").num_rows == remote.figures["rows"]
 
 
-def test_a_benchmark_on_s3_is_that_on_disk(bucket, tiny_corpus):
+def test_a_benchmark_on_s3_equals_the_one_on_disk(bucket, tiny_corpus):
     storage.upload_tree(tiny_corpus, f"{bucket}/benchmarks/bright_tiny")
-    here, there = f"bright:{tiny_corpus}", f"bright:{bucket}/benchmarks/bright_tiny"
-    corpus = read_corpus(here)
-    assert read_corpus(there).equals(corpus)
-    assert read_questions(there, "test", corpus).equals(read_questions(here, "test", corpus))
-    [row, *_] = read_questions(f"{there}/physics", "test", corpus).to_pylist()
+    local, remote = f"bright:{tiny_corpus}", f"bright:{bucket}/benchmarks/bright_tiny"
+    corpus = read_corpus(local)
+    assert read_corpus(remote).equals(corpus)
+    assert read_questions(remote, "test", corpus).equals(read_questions(local, "test", corpus))
+    [row, *_] = read_questions(f"{remote}/physics", "test", corpus).to_pylist()
     assert row["task"] == "physics"
     with pytest.raises(UserError, match=f"{bucket}/nowhere: no such folder"):
         read_corpus(f"bright:{bucket}/nowhere")
@@ -109,44 +122,46 @@ def test_a_benchmark_on_s3_is_that_on_disk(bucket, tiny_corpus):
         read_corpus(f"bright:{bucket}/benchmarks/broken")
 
 
-def test_a_model_on_s3_is_known_by_its_content(bucket, tiny_model):
+def test_a_model_on_s3_is_identified_by_its_content(bucket, tiny_model):
     storage.upload_tree(tiny_model, f"{bucket}/models/tiny")
     assert model_fingerprint(f"{bucket}/models/tiny") == model_fingerprint(str(tiny_model))
-    with pytest.raises(UserError, match="no model's files there"):
+    with pytest.raises(UserError, match="contains no model files"):
         model_fingerprint(f"{bucket}/models/none")
 
 
+@pytest.mark.extended
 def test_a_missing_bucket_and_a_wrong_endpoint_are_one_line_within_seconds(bucket, tmp_path, tiny_corpus, run_job):
     config = write_config(tmp_path / "config.yaml", "unused", tiny_corpus, tmp_path)
-    mute = socket.create_server(("127.0.0.1", 0))
-    silent = f"http://127.0.0.1:{mute.getsockname()[1]}"
-    for root, env, says in (
+    server = socket.create_server(("127.0.0.1", 0))  # accepts connections and never answers
+    silent = f"http://127.0.0.1:{server.getsockname()[1]}"
+    for root, env, message in (
         ("s3://nowhere-at-all/run", {}, "bucket nowhere-at-all does not exist"),
-        ("s3://house/run", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "no answer from http://127.0.0.1:9"),
-        ("s3://house/run", {"AWS_ENDPOINT_URL": silent}, f"no answer from {silent}"),
-        ("s3://house/run", {"AWS_ENDPOINT_URL": "127.0.0.1"}, "Invalid endpoint: 127.0.0.1"),
+        ("s3://storage/run", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "no answer from http://127.0.0.1:9"),
+        ("s3://storage/run", {"AWS_ENDPOINT_URL": silent}, f"no answer from {silent}"),
+        ("s3://storage/run", {"AWS_ENDPOINT_URL": "127.0.0.1"}, "Invalid endpoint: 127.0.0.1"),
     ):
         started = time.time()
         done = run_job("corpus", config, f"run.root={root}", timeout=60, **env)
         assert done.returncode == 2, done.stderr
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-        assert says in done.stderr
+        assert message in done.stderr
         assert time.time() - started < 15
-    mute.close()
+    server.close()
 
 
+@pytest.mark.extended
 def test_a_run_without_credentials_is_one_line(bucket, tmp_path, tiny_corpus, run_job, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     config = write_config(tmp_path / "config.yaml", "unused", tiny_corpus, tmp_path)
-    nowhere = str(tmp_path / "none")
+    missing = str(tmp_path / "none")
     done = run_job(
         "corpus",
         config,
-        "run.root=s3://house/run",
+        "run.root=s3://storage/run",
         timeout=60,
-        AWS_SHARED_CREDENTIALS_FILE=nowhere,
-        AWS_CONFIG_FILE=nowhere,
+        AWS_SHARED_CREDENTIALS_FILE=missing,
+        AWS_CONFIG_FILE=missing,
         AWS_EC2_METADATA_DISABLED="true",
     )
     assert done.returncode == 2, done.stderr

@@ -1,4 +1,4 @@
-"""Small parts that the tests make themselves: a corpus with questions, and a model of a few thousand weights."""
+"""Factories of test data: a small corpus with questions, small random models, configs and training rows."""
 
 import json
 from pathlib import Path
@@ -10,14 +10,24 @@ WORDS = {
     "water": ["river", "rain", "lake", "wave", "tide", "brook", "flood", "pond"],
 }
 
-SHORT = {"max_new_tokens": 100, "max_text_chars": 12}  # what a random model says, it says at length
+# A random model never stops by itself, so its answers are limited in length.
+SHORT_ANSWERS = {"max_new_tokens": 100, "max_text_chars": 12}
+
+# ``llm.engine_kwargs`` with which vLLM's build for CPUs runs the model of ``write_llm`` in little memory.
+VLLM_ENGINE = {
+    "dtype": "float32",
+    "enforce_eager": True,
+    "kv_cache_memory_bytes": 64 << 20,
+    "max_num_seqs": 32,
+    "block_size": 32,
+}
 
 
 def write_bright(folder: Path, documents_per_topic: int = 16) -> Path:
-    """A BRIGHT folder with two tasks; the documents of a topic share words, the questions ask for a topic."""
+    """Writes a BRIGHT folder with two tasks; documents of a topic share words, and each question is about one topic."""
     for task, topics in (("physics", ("heat", "cold")), ("nature", ("sound", "water"))):
-        place = folder / task
-        place.mkdir(parents=True, exist_ok=True)
+        task_folder = folder / task
+        task_folder.mkdir(parents=True, exist_ok=True)
         documents, examples = [], []
         for topic in topics:
             words = WORDS[topic]
@@ -29,17 +39,18 @@ def write_bright(folder: Path, documents_per_topic: int = 16) -> Path:
             gold = [f"{task}/{topic} 0", f"{task}/{topic} 1"]
             excluded = [f"{task}/{topic} 2"] if topic == "heat" else ["N/A"]
             examples.append({"id": topic, "query": question, "excluded_ids": excluded, "gold_ids": gold})
-        write_lines(place / "documents.jsonl", documents)
-        write_lines(place / "examples.jsonl", examples)
+        write_lines(task_folder / "documents.jsonl", documents)
+        write_lines(task_folder / "examples.jsonl", examples)
     return folder
 
 
 def write_lines(path: Path, rows: list[dict]) -> None:
+    """Writes the rows as JSON lines."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def write_model(folder: Path, corpus: Path) -> Path:
-    """A BERT of two small random layers with a vocabulary for the corpus, as a plain ``transformers`` folder."""
+    """Writes a BERT with two small random layers and the vocabulary of the corpus, as a ``transformers`` folder."""
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
@@ -77,7 +88,7 @@ CHAT_TEMPLATE = (
 
 
 def write_llm(folder: Path, hidden_size: int = 64, layers: int = 2) -> Path:
-    """A Qwen3 of a few small random layers with a byte-level vocabulary and a chat template, which vLLM loads."""
+    """Writes a Qwen3 with small random layers, a byte-level vocabulary and a chat template, which vLLM can load."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
@@ -107,7 +118,7 @@ def write_llm(folder: Path, hidden_size: int = 64, layers: int = 2) -> Path:
         num_hidden_layers=layers,
         num_attention_heads=hidden_size // 32,
         num_key_value_heads=1,
-        head_dim=32,  # the smallest that vLLM's attention for CPUs has
+        head_dim=32,  # the smallest size that vLLM's attention kernels for CPUs support
         max_position_embeddings=4096,
         eos_token_id=fast.eos_token_id,
         pad_token_id=fast.pad_token_id,
@@ -124,7 +135,7 @@ def _words(text: str) -> set[str]:
 
 
 def write_config(path: Path, root: str, corpus: Path, model: Path, /, **sections: dict) -> Path:
-    """A whole pipeline in a minute: few rows, few steps."""
+    """Writes the config of a whole pipeline with few rows and few training steps, which runs in about a minute."""
     import yaml
 
     values = {
@@ -155,45 +166,60 @@ def write_config(path: Path, root: str, corpus: Path, model: Path, /, **sections
     return path
 
 
-class MemoryBatches:
-    """Training rows in memory, laid out as the stage `batches` does; what the loop reads without Ray."""
+def load_pipeline(config: Path, *overrides: str):
+    """Returns the ``Pipeline`` of a config file and overrides in this process, without announcements."""
+    from reasonembed.config import load_config
+    from reasonembed.distributed.ray_backend import RayBackend
+    from reasonembed.pipeline.pipeline import Pipeline
 
-    def __init__(self, rows: list[dict], settings, seed: int = 0, dev: list[dict] = ()) -> None:
+    loaded = load_config(config, [*overrides])
+    return Pipeline(loaded, RayBackend(loaded), announce=lambda text: None)
+
+
+class MemoryBatches:
+    """Training batches in memory, equal to those of the stage ``batches``, for the training loop without Ray."""
+
+    def __init__(self, rows: list[dict], settings, seed: int = 0, held_out: list[dict] = ()) -> None:
         import pyarrow as pa
 
         from reasonembed import schemas
-        from reasonembed.redapter.batch_plan import BATCHES, draw, plan_steps
+        from reasonembed.redapter.batch_plan import BATCHES, plan_steps, sample_batch_row
 
         self.steps = plan_steps([(row["task"], row["query_id"]) for row in rows], settings, seed)
-        self.dev = pa.Table.from_pylist(list(dev), schema=schemas.TRAINING)
+        self.held_out = pa.Table.from_pylist(list(held_out), schema=schemas.TRAINING)
         by_id = {row["query_id"]: row for row in rows}
         self._tables = [
             pa.Table.from_pylist(
-                [draw(by_id[q], n, place, step.group_size, settings, seed) for place, q in enumerate(step.query_ids)],
+                [
+                    sample_batch_row(by_id[q], n, position, step.group_size, settings, seed)
+                    for position, q in enumerate(step.query_ids)
+                ],
                 schema=BATCHES,
             )
             for n, step in enumerate(self.steps)
         ]
 
     def examples(self, start: int):
-        from reasonembed.redapter.batch_plan import examples_of, shares
+        """Yields this rank's examples of every step from ``start`` on."""
+        from reasonembed.redapter.batch_plan import rows_per_rank, to_examples
         from reasonembed.redapter.gather import rank, world_size
 
         for table in self._tables[start:]:
-            counts = shares(table.num_rows, world_size())
-            yield examples_of(table.slice(sum(counts[: rank()]), counts[rank()]))
+            counts = rows_per_rank(table.num_rows, world_size())
+            yield to_examples(table.slice(sum(counts[: rank()]), counts[rank()]))
 
 
-def _passage(w: list[str], k: int) -> str:
-    return f"The {w[k % len(w)]} and the {w[(k * 3 + 1) % len(w)]} of {k} near the {w[(k + 2) % len(w)]}."
+def _passage(words: list[str], n: int) -> str:
+    a, b, c = (words[k % len(words)] for k in (n, n * 3 + 1, n + 2))
+    return f"The {a} and the {b} of {n} near the {c}."
 
 
 def training_rows(count: int = 24, task: str = "water") -> list[dict]:
-    """Rows of `schemas.TRAINING` about the topics above: passages of the topic are positives, of others negatives."""
+    """Rows of ``schemas.TRAINING``: positives are about the topic of the query, negatives about other topics."""
     rows = []
     for n in range(count):
         topic = list(WORDS)[n % len(WORDS)]
-        others = [w for other in WORDS if other != topic for w in WORDS[other]]
+        other_words = [word for other in WORDS if other != topic for word in WORDS[other]]
         words = WORDS[topic]
         rows.append(
             {
@@ -203,7 +229,7 @@ def training_rows(count: int = 24, task: str = "water") -> list[dict]:
                 "query": f"which {words[n % 8]} with {words[(n + 3) % 8]}" + " and more" * (n % 5),
                 "reasoning_query": f"{topic} {words[n % 8]} {words[(n + 1) % 8]} {words[(n + 2) % 8]}",
                 "pos": [_passage(words, n + k) for k in range(2)],
-                "neg": [_passage(others, n + 5 * k) for k in range(5)],
+                "neg": [_passage(other_words, n + 5 * k) for k in range(5)],
                 "pos_score": [0.9, 0.8],
                 "neg_score": [0.1 * k for k in range(5)],
                 "pos_grade": [5, 4],
