@@ -90,7 +90,7 @@ def interrupt_job(process):
     interrupt(process)
     _, log = process.communicate(timeout=60)
     assert process.returncode == 130, log
-    assert "the same command goes on from here" in log
+    assert "the same command continues from here" in log
     _, alive = psutil.wait_procs(descendants, timeout=60)
     assert not alive
 

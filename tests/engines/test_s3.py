@@ -93,7 +93,7 @@ def test_an_interrupted_run_on_s3_equals_the_run_on_disk(bucket, pipeline_run, r
     interrupt(process)
     _, log = process.communicate(timeout=60)
     assert process.returncode == 130, log
-    assert "the same command goes on from here" in log
+    assert "the same command continues from here" in log
     assert "Traceback" not in log
     done = run_job(*command)
     assert done.returncode == 0, done.stderr
@@ -129,7 +129,6 @@ def test_a_model_on_s3_is_identified_by_its_content(bucket, tiny_model):
         model_fingerprint(f"{bucket}/models/none")
 
 
-@pytest.mark.extended
 def test_a_missing_bucket_and_a_wrong_endpoint_are_one_line_within_seconds(bucket, tmp_path, tiny_corpus, run_job):
     config = write_config(tmp_path / "config.yaml", "unused", tiny_corpus, tmp_path)
     server = socket.create_server(("127.0.0.1", 0))  # accepts connections and never answers
@@ -149,7 +148,6 @@ def test_a_missing_bucket_and_a_wrong_endpoint_are_one_line_within_seconds(bucke
     server.close()
 
 
-@pytest.mark.extended
 def test_a_run_without_credentials_is_one_line(bucket, tmp_path, tiny_corpus, run_job, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
