@@ -23,6 +23,7 @@ def write_artifact(
     record = {
         "stage": stage or folder.name,
         "fingerprint": folder.name,
+        "attempt": folder.name,
         "config": config or {},
         "inputs": {
             name: {"uri": artifact.uri, "fingerprint": artifact.fingerprint}

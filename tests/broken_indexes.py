@@ -20,7 +20,7 @@ def write_broken_indexes(index, folder):
     """
     yield folder / "nothing"
     for name in ("truncated", "noise", "dimension"):
-        copy = folder / "index" / name
+        copy = folder / "index" / name / index.record["attempt"]
         shutil.copytree(index.uri, copy)
         record = json.loads((copy / "_artifact.json").read_text())
         record["fingerprint"] = name

@@ -1,15 +1,21 @@
 """Artifacts: the output folder of a stage, with a record that says that it is finished.
 
-The folder is ``<run.root>/<stage>/<fingerprint>/``. The record ``_artifact.json`` lists the data files with sizes and
-hashes; it is written last and once. A folder without a record is unfinished, whatever is in it, and readers open only
-the files that the record lists.
+The folder is ``<run.root>/<stage>/<fingerprint>/``. Each attempt to build the artifact writes its data into a folder of
+its own below it. The record ``_artifact.json`` beside these folders is created last and once, by a conditional put: it
+names the attempt that was first and lists its files with sizes and hashes. A record therefore never describes files of
+another attempt, whatever several runs do at the same time. A copy of the record is in the attempt's folder.
+
+Files of a stage in progress, such as checkpoints, are in the folder ``.work``, which all attempts share one after the
+other: a lease (``lease``) lets one run at a time build an artifact.
 """
 
 import json
+import logging
 import os
 import platform
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -22,10 +28,14 @@ import pyarrow as pa
 from reasonembed import __version__, storage
 from reasonembed.errors import UserError
 from reasonembed.ids import digest_json
+from reasonembed.lease import acquire
+
+log = logging.getLogger(__name__)
 
 RECORD, LATEST = "_artifact.json", "latest"
-SCRATCH = ".work"
-"""Folder for the files of a stage in progress, such as checkpoints; they are never data."""
+SCRATCH, LEASE = ".work", ".lease"
+RECORD_FIELDS = {"stage": str, "fingerprint": str, "attempt": str, "inputs": dict, "figures": dict, "files": list}
+"""Fields that every record has, with their JSON types."""
 COMMIT = "GIT_COMMIT"
 PACKAGES = ("ray", "torch", "transformers", "deepspeed", "faiss-cpu", "pyarrow", "numpy", "bm25s")
 
@@ -35,7 +45,13 @@ class Artifact:
     """A finished output of a stage."""
 
     uri: str
+    """Folder of the data, with a copy of the record."""
     record: Mapping[str, Any]
+
+    @property
+    def folder(self) -> str:
+        """Folder of the fingerprint, with the record."""
+        return _parent(self.uri)
 
     @property
     def stage(self) -> str:
@@ -95,25 +111,55 @@ class Artifact:
 
 
 def load(uri: str) -> Artifact | None:
-    """Returns the artifact at a URI, or None where there is no record.
+    """Returns the artifact at a URI, of its fingerprint or of its data, or None where there is no record.
 
     Raises:
-        UserError: the record is not valid JSON.
+        UserError: the record is damaged.
     """
-    record = storage.join(uri, RECORD)
-    if not storage.exists(record):
-        return None
+    path = storage.join(uri, RECORD)
     try:
-        return Artifact(uri, json.loads(storage.read_bytes(record)))
+        record = json.loads(storage.read_bytes(path))
+    except FileNotFoundError:
+        return None
     except ValueError:
-        raise UserError(f"{record} is damaged (not JSON); remove the folder {uri} to compute it again") from None
+        record = None
+    if (reason := _damage(record)) is not None:
+        raise UserError(
+            f"{path} is damaged or of an earlier version ({reason}); remove the folder {uri} to compute it again"
+        )
+    attempt = str(record["attempt"])
+    return Artifact(uri if uri.rstrip("/").endswith(f"/{attempt}") else storage.join(uri, attempt), record)
+
+
+def _damage(record: Any) -> str | None:
+    """Returns what is wrong with a record; None for a valid one."""
+    if not isinstance(record, dict):
+        return "not a JSON object"
+    for name, kind in RECORD_FIELDS.items():
+        if not isinstance(record.get(name), kind):
+            return f"field {name!r} is missing or has the wrong type"
+    if "/" in record["attempt"] or record["attempt"].startswith(".") or not record["attempt"]:
+        return "'attempt' is not the name of a folder"
+    for entry in record["files"]:
+        if not isinstance(entry, dict) or set(entry) != {"path", "size", "sha256"}:
+            return "an entry of 'files' is not a file"
+        if any(part in ("", ".", "..") for part in str(entry["path"]).split("/")):
+            return f"file {entry['path']!r} is outside the folder"
+    return None
 
 
 def finished(root: str, stage: str) -> list[Artifact]:
     """Returns all finished artifacts of a stage, in the order of their folders' names."""
     folder = storage.join(storage.absolute(root), stage)
-    artifacts = (load(storage.join(folder, name)) for name in storage.list_folders(folder))
-    return [artifact for artifact in artifacts if artifact is not None]
+    artifacts = []
+    for name in storage.list_folders(folder):
+        try:
+            artifact = load(storage.join(folder, name))
+        except UserError as error:
+            log.warning("skipped: %s", error)
+            continue
+        artifacts += [artifact] if artifact is not None else []
+    return artifacts
 
 
 def point_to(root: str, artifact: Artifact) -> None:
@@ -149,27 +195,52 @@ class Identity:
     config: Mapping[str, Any]
     inputs: Mapping[str, "Artifact | str"]
 
-    def uri(self, root: str) -> str:
-        """Returns the folder of the artifact under ``run.root``."""
+    def folder(self, root: str) -> str:
+        """Returns the folder of the fingerprint under ``run.root``."""
         return storage.join(storage.absolute(root), self.stage, self.fingerprint)
 
 
-def build_artifact(root: str, identity: Identity, build: Callable[[str], Mapping[str, Any]]) -> Artifact:
-    """Builds an artifact that is not finished and writes its record.
+def build_artifact(
+    root: str,
+    identity: Identity,
+    build: Callable[[str], Mapping[str, Any]],
+    on_wait: Callable[[str], None] = lambda holder: None,
+) -> Artifact:
+    """Returns the finished artifact, which is built here or by another run that does so at the same time.
 
     Args:
         root: ``run.root``.
         identity: of the artifact.
-        build: writes the data below the URI that it is given and returns figures for the record. It may find files of
-            an interrupted run there and continue from them.
+        build: writes the data below the URI that it is given and returns figures for the record. Files of an
+            interrupted attempt may be in ``scratch_uri`` of that URI, and it may continue from them.
+        on_wait: called with a description of the other run when this one has to wait for it.
     """
-    uri = identity.uri(root)
+    folder = identity.folder(root)
+    lease = acquire(storage.join(folder, LEASE), lambda: load(folder) is not None, on_wait)
+    if lease is not None:
+        with lease:
+            return _build_attempt(folder, identity, build)
+    artifact = load(folder)
+    assert artifact is not None
+    return artifact
+
+
+def _build_attempt(folder: str, identity: Identity, build: Callable[[str], Mapping[str, Any]]) -> Artifact:
+    attempt = uuid.uuid4().hex[:8]
+    uri = storage.join(folder, attempt)
     started = time.time()
-    figures = dict(build(uri))
-    files = [storage.describe_file(uri, name) for name in storage.list_files(uri) if name != RECORD]
+    try:
+        figures = dict(build(uri))
+    except Exception:
+        # After a long pause another run may have finished the artifact, and removed the files that this one was using.
+        if (artifact := load(folder)) is not None:
+            return artifact
+        raise
+    files = [storage.describe_file(uri, name) for name in storage.list_files(uri)]
     record = {
         "stage": identity.stage,
         "fingerprint": identity.fingerprint,
+        "attempt": attempt,
         "code_version": identity.version,
         "config": dict(identity.config),
         "row_settings": dict(identity.row_settings),
@@ -181,11 +252,30 @@ def build_artifact(root: str, identity: Identity, build: Callable[[str], Mapping
         "git_commit": git_commit(),
         "files": [asdict(entry) for entry in files],
     }
-    storage.put_if_absent(storage.join(uri, RECORD), json.dumps(record, indent=1, ensure_ascii=False).encode())
-    storage.delete_tree(storage.join(uri, SCRATCH))
-    artifact = load(uri)
+    content = json.dumps(record, indent=1, ensure_ascii=False).encode()
+    storage.write_bytes(storage.join(uri, RECORD), content)
+    storage.sync_tree(uri)  # a record that survives a power failure must not name data that does not
+    if storage.put_if_absent(storage.join(folder, RECORD), content):
+        storage.delete_tree(storage.join(folder, SCRATCH))
+    else:
+        storage.delete_tree(uri)  # another run was first
+    artifact = load(folder)
     assert artifact is not None
     return artifact
+
+
+def scratch_uri(uri: str, *parts: str) -> str:
+    """Returns a URI in the scratch folder of an artifact, which later attempts find again.
+
+    Args:
+        uri: folder of an attempt's data.
+        parts: path below the scratch folder.
+    """
+    return storage.join(_parent(uri), SCRATCH, *parts)
+
+
+def _parent(uri: str) -> str:
+    return uri.rstrip("/").rsplit("/", 1)[0]
 
 
 def recorded(source: Artifact | str) -> Any:

@@ -34,7 +34,7 @@ def test_exported_jsonl_is_read_back_unchanged_and_trains_elastically(pipeline_r
     trained = closing_line(run_job("train", pipeline_run.config, *overrides))
     record = artifacts.load(trained["artifact"]).record
     batches = artifacts.load(record["inputs"]["batches"]["uri"]).record
-    assert batches["inputs"]["training"]["uri"].split("/")[-2] == "training_data"
+    assert batches["inputs"]["training"]["uri"].split("/")[-3] == "training_data"
     assert len(json.loads(Path(trained["artifact"], "history.json").read_text())) == 2
 
     second = run_job("export", pipeline_run.config, f"export.to={tmp_path / 'out'}")

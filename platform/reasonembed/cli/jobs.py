@@ -99,6 +99,11 @@ def run_comparison(arguments: Sequence[str]) -> NoReturn:
     _exit(*_guarded(body, console))
 
 
+def run_body(body: Callable[[], str], console: Console) -> NoReturn:
+    """Runs the body of a job, which returns the closing line, and exits."""
+    _exit(*_guarded(body, console))
+
+
 def _guarded(body: Callable[[], str], console: Console) -> tuple[int, str]:
     """Returns the exit code and the closing line of a job's body."""
     quiet_libraries()

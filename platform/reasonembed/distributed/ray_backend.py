@@ -6,7 +6,7 @@ Ray is imported where it is first needed, so that a pipeline in which everything
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from reasonembed.artifacts import Artifact
+from reasonembed.artifacts import Artifact, scratch_uri
 from reasonembed.config import Config, Resources
 from reasonembed.distributed.default_resources import set_default_resources
 from reasonembed.llm.job import LlmJob
@@ -82,5 +82,6 @@ class RayBackend:
         from reasonembed.distributed.data.index_building import build_served_index
         from reasonembed.retrieval.index_job import IndexJob
 
-        arguments = (corpus, embeddings, config.index, config.run.seed, uri, config.cluster.index)
-        return build_served_index(IndexJob(*arguments))
+        scratch = scratch_uri(uri, "index")
+        arguments = (corpus, embeddings, config.index, config.run.seed, scratch, config.cluster.index)
+        return build_served_index(IndexJob(*arguments), uri)

@@ -3,6 +3,7 @@
 import importlib
 import logging
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from reasonembed import storage
@@ -80,10 +81,19 @@ def model_fingerprint(name: str) -> str:
 
 
 def _files_fingerprint(root: str, names: Sequence[str]) -> str:
-    entries = [storage.describe_file(root, name) for name in names]
+    """Returns the hash of the files. Files of the same sizes and times are hashed once by a process: they can be large,
+    and several stages use one model."""
+    states = tuple((name, *storage.file_state(storage.join(root, name))) for name in names)
+    return _cached_fingerprint(root, states)
+
+
+@lru_cache(maxsize=64)
+def _cached_fingerprint(root: str, states: tuple[tuple[str, int, int], ...]) -> str:
+    entries = [storage.describe_file(root, name) for name, _, _ in states]
     return digest("folder", *(part for entry in entries for part in (entry.path, entry.sha256)))
 
 
+@lru_cache(maxsize=64)
 def _revision(hub_id: str) -> str:
     """Returns the commit of a model on the hub; without a network, the commit in the hub's local cache."""
     from huggingface_hub import HfApi, snapshot_download

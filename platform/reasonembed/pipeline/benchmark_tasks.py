@@ -127,7 +127,6 @@ def evaluate_on_benchmark(
     Returns:
         The figures of the artifact.
     """
-    storage.delete_tree(uri)
     question_table, documents = questions.table(schemas.QUESTIONS), corpus.table(schemas.CORPUS)
     texts = load_training_texts(training) if training is not None else None
     figures = evaluate_ranking(
@@ -151,6 +150,5 @@ def _load_questions(questions: Artifact, rewrites: Artifact | None) -> pa.Table:
 
 def _write_ranking(ranking: pa.Table, uri: str) -> dict[str, Any]:
     """Writes ``schemas.RANKING`` and returns the figures of the artifact."""
-    storage.delete_tree(uri)
     storage.write_table(ranking, storage.join(uri, RANKING_FILE))
     return {"rows": ranking.num_rows}

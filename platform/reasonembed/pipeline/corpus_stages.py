@@ -16,6 +16,7 @@ from reasonembed.embedder.model_source import model_fingerprint
 from reasonembed.errors import JobFailed
 from reasonembed.ids import digest
 from reasonembed.pipeline.stage import Build, Figures, Planner, Source, Stage, Step
+from reasonembed.redapter.training_outputs import MODEL
 
 REJECTED_FILE = "rejected.jsonl"
 Tasks = tuple[str, ...] | None
@@ -28,7 +29,7 @@ class Model:
     name: str
     """Label for people."""
     location: str
-    """Folder, hub id or package."""
+    """Folder, hub id or package; empty for a model that a stage of this run makes (``model_location``)."""
     source: Source
     """What made it, or the hash of its content."""
 
@@ -41,6 +42,17 @@ def model_at(name: str, location: str) -> Model:
 def named_model(pipeline: Planner, name: str) -> Model:
     """Returns ``base`` (``train.base_model``), or the model at a folder or hub id."""
     return model_at("base", pipeline.config.train.base_model) if name == "base" else model_at(Path(name).name, name)
+
+
+def model_location(model: Model, inputs: Mapping[str, Artifact | str]) -> str:
+    """Returns the folder, hub id or package of a model.
+
+    Args:
+        model: of a step.
+        inputs: of the step, all finished; ``model`` is the training, where the model comes from one.
+    """
+    training = inputs["model"]
+    return storage.join(training.uri, MODEL) if isinstance(training, Artifact) else model.location
 
 
 def optional_tuple(values: Sequence[str] | None) -> Tasks:
@@ -57,9 +69,12 @@ def value_counts(column: pa.ChunkedArray) -> dict[Any, int]:
 
 
 def _corpus_inputs(pipeline: Planner, source: str, tasks: Tasks) -> Mapping[str, Source]:
-    table = pipeline.read_corpus(source, tasks)
+    return {"content": _corpus_digest(pipeline.read_corpus(source, tasks))}
+
+
+def _corpus_digest(table: pa.Table) -> str:
     columns = ("task", "doc_id", "title", "text")
-    return {"content": digest(*(cell for column in columns for cell in table[column].to_pylist()))}
+    return digest(*(cell for column in columns for cell in table[column].to_pylist()))
 
 
 def _build_corpus(build: Build) -> Figures:
@@ -75,6 +90,8 @@ def _build_corpus(build: Build) -> Figures:
             f"run.max_reject_fraction {run.max_reject_fraction:g} allows ({top})"
         )
     table = usable_documents(documents)
+    if _corpus_digest(table) != build.step.inputs["content"]:
+        raise JobFailed(f"corpus {source} changed while it was read; run the job again")
     storage.write_table(table, storage.join(build.uri, "corpus.parquet"))
     if len(rejected):
         lines = [json.dumps(row) for row in rejected.select(["task", "doc_id", "reject_reason"]).to_pylist()]
@@ -135,7 +152,8 @@ QUESTIONS = Stage(
 
 def _build_embeddings(build: Build) -> Figures:
     model: Model = build.step.arguments[1]
-    identity = artifacts.recorded(build.inputs["model"] if "model" in build.inputs else str(model.source))
+    source = build.inputs["model"] if "model" in build.inputs else str(model.source)
+    identity, location = artifacts.recorded(source), model_location(model, {"model": source})
     earlier = [
         artifact
         for artifact in artifacts.finished(build.config.run.root, ENCODE.name)
@@ -143,7 +161,7 @@ def _build_embeddings(build: Build) -> Figures:
         and artifact.record["inputs"]["model"] == identity
         and artifact.record["code_version"] == ENCODE.version
     ]
-    return build.backend.encode(build.inputs["corpus"], model.location, earlier, build.config, build.uri)
+    return build.backend.encode(build.inputs["corpus"], location, earlier, build.config, build.uri)
 
 
 ENCODE = Stage(

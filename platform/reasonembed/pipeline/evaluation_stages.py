@@ -8,6 +8,7 @@ from typing import Any
 from reasonembed import storage
 from reasonembed.artifacts import Artifact, git_commit, versions
 from reasonembed.config import Config
+from reasonembed.errors import UserError
 from reasonembed.pipeline.lineage import find_training
 from reasonembed.pipeline.ranking_stages import (
     BM25_WEIGHTS,
@@ -27,6 +28,8 @@ def default_system(config: Config) -> tuple[Any, ...]:
     """Returns the system that the configuration names, as the argument of the stage ``evaluate``."""
     settings = config.evaluate
     if settings.run:
+        if not storage.is_file(settings.run):
+            raise UserError(f"evaluate.run {settings.run} does not exist")
         return (settings.run,)
     return (settings.systems[0] if len(settings.systems) == 1 else settings.systems,)
 

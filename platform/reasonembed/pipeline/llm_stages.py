@@ -58,8 +58,8 @@ def llm_inputs(pipeline: Planner, task: type[LlmTask], **more: str) -> dict[str,
         "model": engine.model_identity(engine.model(llm, sampling)),
         **more,
     }
-    if sampling.lora:
-        inputs["lora"] = engine.model_identity(sampling.lora)
+    if adapter := engine.adapter(sampling):
+        inputs["lora"] = engine.model_identity(adapter)
     return inputs
 
 
@@ -97,13 +97,14 @@ def ask_llm(
         reads: names of inputs that the task loads into memory.
         finish: called with the finished rows, a table at a time; returns the rows to write.
     """
+    engine_reads = ("corpus", "embeddings") if "embeddings" in build.inputs else ()
     job = LlmJob(
         build.step.stage.name,
         make_task,
         sampling_of(build.config, task),
         grades=grades,
         make_engine=extractive_engine(build),
-        reads=[build.inputs[name] for name in dict.fromkeys((*reads, "corpus", "embeddings")) if name in build.inputs],
+        reads=[build.inputs[name] for name in dict.fromkeys((*reads, *engine_reads))],
         finish=finish,
     )
     return build.backend.ask_llm(job, build.config, files, build.uri)
@@ -129,7 +130,7 @@ def embedded_corpus(build: Build, model: Model, embeddings: Artifact) -> Embedde
 
 def write_usable_queries(queries: Artifact, uri: str) -> str:
     """Writes the accepted queries into an artifact's scratch folder and returns the file."""
-    path = storage.join(uri, artifacts.SCRATCH, "queries.parquet")
+    path = artifacts.scratch_uri(uri, "queries.parquet")
     storage.write_table(usable_queries(queries.table(schemas.QUERIES)), path)
     return path
 

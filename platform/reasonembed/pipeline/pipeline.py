@@ -18,6 +18,7 @@ from reasonembed.config import Config
 from reasonembed.config.section import read_settings, row_settings
 from reasonembed.corpora import read_corpus
 from reasonembed.pipeline.backend import Backend
+from reasonembed.pipeline.changes import changes_of_paid_stage
 from reasonembed.pipeline.corpus_stages import CORPUS, ENCODE, QUESTIONS
 from reasonembed.pipeline.evaluation_stages import EVALUATE
 from reasonembed.pipeline.ranking_stages import RANK
@@ -75,14 +76,13 @@ class Pipeline:
         arguments = arguments or stage.defaults(self.config)
         if (stage, *arguments) not in self._steps:
             parameters = dict(stage.parameters(self, *arguments))
-            recorded = parameters | dict(stage.details(self, *arguments))
             rows = row_settings(self.config, stage.settings, stage.name, self.config.llm.engine)
             self._steps[stage, *arguments] = Step(
                 stage,
                 arguments,
                 stage.inputs(self, *arguments),
                 row_settings=parameters | rows,
-                config=recorded | read_settings(self.config, stage.settings),
+                config=parameters | read_settings(self.config, stage.settings),
                 label=stage.label(self, *arguments) or stage.name,
                 key=stage.key(self, *arguments) or stage.name,
             )
@@ -109,23 +109,28 @@ class Pipeline:
         root = self.config.run.root
         if not self.artifacts:
             storage.check_writable(root)  # before the first stage spends anything
-        identity = Identity(
-            step.stage.name, step.stage.version, step.fingerprint, step.row_settings, step.config, inputs
-        )
+        stage = step.stage
+        config = {**step.config, **stage.details(self, inputs, *step.arguments)}
+        identity = Identity(stage.name, stage.version, step.fingerprint, step.row_settings, config, inputs)
         started = time.time()
-        artifact = artifacts.load(identity.uri(root))
+        artifact = artifacts.load(identity.folder(root))
         if artifact is not None:
             status = "done before, nothing to do"
         else:
+            if changes := changes_of_paid_stage(root, identity):
+                self.announce(f"{step.label}: {changes}")
             self.announce(f"{step.label}: starting")
             sources = {name: source for name, source in inputs.items() if isinstance(source, Artifact)}
             artifact = artifacts.build_artifact(
-                root, identity, lambda uri: step.stage.build(Build(self, self.backend, step, sources, uri))
+                root,
+                identity,
+                lambda uri: stage.build(Build(self, self.backend, step, sources, uri)),
+                lambda holder: self.announce(f"{step.label}: waiting for {holder}, which is building it"),
             )
             status = f"done in {time.time() - started:.1f} s"
         self.announce(", ".join([f"{step.label}: {status}", *_summary(artifact.figures)]))
         self.artifacts[step.key] = artifact
-        step.stage.publish(root, artifact)
+        stage.publish(root, artifact)
         return artifact
 
 

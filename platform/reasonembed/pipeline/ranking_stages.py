@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from reasonembed import schemas, storage
-from reasonembed.artifacts import SCRATCH
+from reasonembed.artifacts import scratch_uri
 from reasonembed.config import Config
 from reasonembed.corpora import ORIGINAL
 from reasonembed.errors import UserError
 from reasonembed.ids import digest
 from reasonembed.llm.engines import engine_of
-from reasonembed.pipeline.corpus_stages import CORPUS, QUESTIONS, embeddings_of, optional_tuple
+from reasonembed.pipeline.corpus_stages import CORPUS, QUESTIONS, embeddings_of, model_location, optional_tuple
 from reasonembed.pipeline.llm_stages import ask_llm, llm_inputs
 from reasonembed.pipeline.remixer_stages import REWRITE
 from reasonembed.pipeline.stage import Build, Figures, Planner, Source, Stage, Step
@@ -48,7 +48,7 @@ def _rewritten_inputs(pipeline: Planner) -> Mapping[str, Source]:
 
 
 def _build_rewritten(build: Build) -> Figures:
-    path = storage.join(build.uri, SCRATCH, "questions.parquet")
+    path = scratch_uri(build.uri, "questions.parquet")
     storage.write_table(question_rows(build.inputs["questions"].table(schemas.QUESTIONS)), path)
     return ask_llm(build, RewriteTask, RewriteTask, [path])
 
@@ -93,13 +93,14 @@ def _build_dense_ranking(build: Build) -> Figures:
     from reasonembed.pipeline.benchmark_tasks import rank_with_model
 
     (name,) = build.step.arguments
+    model = model_of(build.pipeline, name)
     inputs, resources = build.inputs, build.config.cluster.encode
     arguments = (
         inputs["corpus"],
         inputs["questions"],
         inputs.get("rewritten"),
         inputs["embeddings"],
-        model_of(build.pipeline, name).location,
+        model_location(model, {"model": build.inputs.get("model", str(model.source))}),
         build.config.encode,
         resources.device,
         build.uri,

@@ -63,7 +63,7 @@ def _clean_inputs(pipeline: Planner) -> Mapping[str, Source]:
 
 def _build_cleaned(build: Build) -> Figures:
     config = build.config
-    path = storage.join(build.uri, artifacts.SCRATCH, "eligible.parquet")
+    path = artifacts.scratch_uri(build.uri, "eligible.parquet")
     judged = judged_artifacts(build.inputs)
     storage.write_table(eligible_documents(build.inputs["corpus"], judged, config.generate), path)
     figures = ask_llm(build, CleanTask, partial(CleanTask, config.clean.subjects), [path])
@@ -106,7 +106,7 @@ def _build_queries(build: Build) -> Figures:
             f"{settings.min_chars} to max_chars {settings.max_chars}, not judged by a benchmark"
             f"{', belonging to its task' if cleaned is not None else ''}, lets {engine.name} generate a query"
         )
-    path = storage.join(build.uri, artifacts.SCRATCH, "sources.parquet")
+    path = artifacts.scratch_uri(build.uri, "sources.parquet")
     storage.write_table(sources, path)
     questions = pa.concat_tables(
         [schemas.QUESTIONS.empty_table(), *(artifact.table(schemas.QUESTIONS) for artifact in judged)]

@@ -46,7 +46,7 @@ class Stage:
         settings: what the stage reads of the configuration: sections, or single settings (``generate.min_chars``).
             Those that affect rows (``config.section``) are part of the fingerprint.
         parameters: returns further values that decide the rows, mostly the stage's own arguments.
-        details: returns further values for the record only.
+        details: returns further values for the record only, from the pipeline, the finished inputs and the arguments.
         defaults: returns the arguments when none are given.
         label: returns the name in messages, where it is not the stage's name.
         key: returns the name in ``Pipeline.artifacts`` and in the summary, where it is not the stage's name.
@@ -59,7 +59,7 @@ class Stage:
     build: Callable[["Build"], Figures]
     settings: tuple[str, ...] = ()
     parameters: Callable[..., Mapping[str, Any]] = lambda pipeline, *arguments: {}
-    details: Callable[..., Mapping[str, Any]] = lambda pipeline, *arguments: {}
+    details: Callable[..., Mapping[str, Any]] = lambda pipeline, inputs, *arguments: {}
     defaults: Callable[[Config], tuple[Any, ...]] = lambda config: ()
     label: Callable[..., str | None] = lambda pipeline, *arguments: None
     key: Callable[..., str | None] = lambda pipeline, *arguments: None

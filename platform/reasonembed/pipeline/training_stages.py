@@ -5,7 +5,7 @@ from typing import Any
 
 from reasonembed import storage
 from reasonembed.artifacts import git_commit, point_to, versions
-from reasonembed.pipeline.corpus_stages import Model, embeddings_of, named_model, own_corpus
+from reasonembed.pipeline.corpus_stages import Model, embeddings_of, model_location, named_model, own_corpus
 from reasonembed.pipeline.remixer_stages import ASSEMBLE
 from reasonembed.pipeline.stage import Build, Figures, Planner, Source, Stage, Step
 from reasonembed.redapter.model_card import Origin
@@ -74,7 +74,7 @@ def _build_model(build: Build) -> Figures:
 TRAIN = Stage(
     "train",
     version=3,
-    settings=("train", "encode", "run"),
+    settings=("train", "encode.instruct", "encode.pooling", "run"),
     parameters=_train_parameters,
     inputs=lambda pipeline: {
         "batches": pipeline.step(BATCHES),
@@ -88,12 +88,16 @@ def model_of(pipeline: Planner, name: str) -> Model:
     """Returns ``base``, ``trained``, or the model at a folder or hub id."""
     if name != "trained":
         return named_model(pipeline, name)
-    step = pipeline.step(TRAIN)
-    location = storage.join(storage.absolute(pipeline.config.run.root), TRAIN.name, step.fingerprint, "model")
-    return Model("trained", location, step)
+    return Model("trained", "", pipeline.step(TRAIN))
 
 
 # ---- index: the search index of the corpus by index.model; <run.root>/index/latest names the newest
+
+
+def _index_parameters(pipeline: Planner) -> Mapping[str, Any]:
+    """Returns the location of a model that no stage made: the endpoint loads it from there."""
+    model = model_of(pipeline, pipeline.config.index.model)
+    return {"model": model.location} if model.location else {}
 
 
 def _index_inputs(pipeline: Planner) -> Mapping[str, Source]:
@@ -105,7 +109,8 @@ INDEX = Stage(
     "index",
     version=4,
     settings=("index", "encode", "run"),
-    details=lambda pipeline: {"model": model_of(pipeline, pipeline.config.index.model).location},
+    parameters=_index_parameters,
+    details=lambda pipeline, inputs: {"model": model_location(model_of(pipeline, pipeline.config.index.model), inputs)},
     inputs=_index_inputs,
     build=lambda build: build.backend.build_index(
         build.inputs["corpus"], build.inputs["embeddings"], build.config, build.uri

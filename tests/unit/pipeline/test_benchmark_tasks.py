@@ -37,11 +37,10 @@ def test_bm25_ranks_the_questions_or_their_rewrites(benchmark, tmp_path):
     assert write_artifact(folder).table(schemas.RANKING)["doc_id"][0].as_py() == "d 2"
 
 
-def test_an_evaluation_replaces_what_an_interrupted_one_left(benchmark, tmp_path):
+def test_an_evaluation_writes_measures_run_and_report(benchmark, tmp_path):
     corpus, questions = benchmark
     rank_with_bm25(corpus, questions, None, "count", str(tmp_path / "ranking"))
     ranking = write_artifact(tmp_path / "ranking")
-    storage.write_bytes(str(tmp_path / "evaluation" / "left.json"), b"")
     config = Config.model_validate({"evaluate": {"benchmark": "mine", "bootstrap": 100, "permutations": 100}})
     figures = evaluate_on_benchmark(
         "bm25", config, corpus, questions, ranking, ("same", ranking), None, {}, str(tmp_path / "evaluation")

@@ -25,7 +25,7 @@ READERS = {
     "annotate": {"annotate"},
     "assemble": {"assemble"},
     "train": {"batches", "train"},
-    "encode": {"encode", "train", "index", "rank"},
+    "encode": {"encode", "index", "rank"},
     "index": {"index"},
     "evaluate": {"evaluate"},
 }
@@ -34,6 +34,7 @@ EXCEPTIONS = {
     "generate.max_chars": {"clean", "generate"},
     "rewrite.feedback_docs": {"rewrite", "annotate"},
     "encode.instruct": {"train", "index", "rank"},
+    "encode.pooling": {"encode", "train", "index", "rank"},
 }
 # Settings that name an input, with the stages that read the input. The others choose what a job asks for.
 INPUTS = {
@@ -48,7 +49,7 @@ INPUTS = {
     "rewrite.lora": {"rewrite"},
     "annotate.model": {"annotate"},
     "annotate.lora": {"annotate"},
-    "train.data": {"batches"},
+    "mine.models": {"mine"},
     "generate.protect": {"clean", "generate"},
     "index.model": {"index"},
     "evaluate.benchmark": {"clean", "generate", "rank", "evaluate"},
@@ -65,7 +66,7 @@ VALUES: dict[str, Any] = {
     "corpus.tasks": ["nature"],
     "evaluate.tasks": ["nature"],
     "evaluate.queries": "rewritten",
-    "mine.models": ["base"],
+    "mine.models": ["base", "base"],
     "train.engine": "torch",
     "train.shapes": {"nature": (2, 32)},
     "train.lora_targets": ["q_proj"],
@@ -193,7 +194,8 @@ def expected_stages(values: dict[str, Any], setting: str) -> set[str]:
         return with_readers(DEVICES.get(setting, set()), steps)
     if mark.kind == "input":
         return with_readers(INPUTS.get(setting, set()), steps)
-    if mark.engines and values["llm"]["engine"] not in mark.engines:
+    engine = values["llm"]["engine"]
+    if (mark.engines and engine not in mark.engines) or engine in mark.except_engines:
         return set()
     return with_readers(EXCEPTIONS.get(setting) or set(mark.stages) or READERS.get(name, set()), steps)
 
@@ -222,11 +224,47 @@ def test_another_engine_is_another_writer(settings):
 
 @pytest.mark.parametrize(
     ("key", "value", "counts"),
-    [("gpu_memory_utilization", 0.5, False), ("max_num_seqs", 8, False), ("quantization", "fp8", True)],
+    [
+        ("gpu_memory_utilization", 0.5, False),
+        ("max_num_seqs", 8, False),
+        ("max_model_len", 4096, False),
+        ("kv_offloading_size", 4.0, False),
+        ("trust_remote_code", True, False),
+        ("tensor_parallel_size", 2, False),
+        ("quantization", "fp8", True),
+        ("kv_cache_dtype", "fp8", True),
+        ("load_format", "dummy", True),
+    ],
 )
 def test_an_engine_argument_for_memory_or_speed_buys_no_row_again(settings, key, value, counts):
     changed = settings | {"llm": settings["llm"] | {"engine_kwargs": {key: value}}}
     assert (fingerprints(settings) != fingerprints(changed)) == counts
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"llm": {"model": "maker/model/"}},
+        {"llm": {"max_model_len": 4096}},
+        {"llm": {"trust_remote_code": True}},
+        {"annotate": {"lora": "maker/adapter/"}},
+        {"annotate": {"model": "maker/other/"}},
+    ],
+)
+@pytest.mark.parametrize("engine", [{"engine": "vllm"}, {"engine": "http", "url": "http://server"}])
+def test_neither_a_slash_at_the_end_of_a_name_nor_a_limit_buys_a_row_again(settings, engine, changed):
+    values = {
+        **settings,
+        "llm": settings["llm"] | engine,
+        "annotate": {"lora": "maker/adapter", "model": "maker/other"},
+    }
+    again = values | {name: values[name] | section for name, section in changed.items()}
+    assert fingerprints(again) == fingerprints(values)
+
+
+def test_a_slash_at_the_end_of_the_url_buys_no_row_again(settings):
+    llm = settings["llm"] | {"engine": "http", "url": "http://server"}
+    assert fingerprints(settings | {"llm": llm}) == fingerprints(settings | {"llm": llm | {"url": "http://server/"}})
 
 
 def test_each_prompt_counts_for_its_own_stage(settings, monkeypatch):

@@ -136,7 +136,7 @@ def test_version_parameters_and_content_hashes_change_the_fingerprint(make_pipel
         toy_stage("one", parameters=lambda pipeline: {"split": "dev"}),
     ]
     assert len({pipeline.step(stage).fingerprint for stage in stages}) == len(stages)
-    details = toy_stage("one", details=lambda pipeline: {"note": "for the record"})
+    details = toy_stage("one", details=lambda pipeline, inputs: {"note": "for the record"})
     assert pipeline.step(details).fingerprint == pipeline.step(stages[0]).fingerprint
 
 
@@ -165,7 +165,7 @@ def test_the_record_holds_settings_and_inputs(make_pipeline):
         lambda pipeline: {"first": pipeline.step(FIRST), "prompt": "hash"},
         settings=("run", "mine.keep"),
         parameters=lambda pipeline: {"split": "dev"},
-        details=lambda pipeline: {"note": "x"},
+        details=lambda pipeline, inputs: {"note": "x"},
     )
     pipeline = make_pipeline(run={"actors": 5, "seed": 9}, mine={"keep": 7})
     artifact = pipeline.run(stage)

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import ray
 
 from reasonembed import schemas, storage
-from reasonembed.artifacts import SCRATCH, Artifact
+from reasonembed.artifacts import Artifact, scratch_uri
 from reasonembed.compaction import compact
 from reasonembed.config import Assemble, Run
 from reasonembed.distributed.cluster import run_remote, start_ray
@@ -66,8 +66,8 @@ def assemble_rows(
         JobFailed: no query has both a positive and a negative.
     """
     start_ray()
-    storage.delete_tree(uri)
-    folder = storage.join(uri, SCRATCH, "rows-0")
+    folder = scratch_uri(uri, "rows-0")
+    storage.delete_tree(folder)  # a shuffle cannot be resumed; rows of an interrupted one must not count twice
     filesystem, _ = storage.open_filesystem(uri)
     make_worker = partial(AssemblyWorker, settings, corpus, queries, rewrites)
     half = default_resources().model_copy(update={"cpus": 0.5})  # the actors of the shuffle need CPUs at the same time

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reasonembed import ids, schemas, storage
-from reasonembed.artifacts import SCRATCH, Artifact
+from reasonembed.artifacts import Artifact, scratch_uri
 from reasonembed.config import Encode, Resources, Run
 from reasonembed.distributed.data.row_stage import RowStage, checkpointed_rows, compact_rows, write_rows
 from reasonembed.distributed.data.worker_cache import Worker
@@ -49,7 +49,7 @@ def encode_corpus(
         ``cached`` from earlier encodings.
     """
     texts = distinct_texts(corpus.table(schemas.CORPUS))
-    all_texts = storage.join(uri, SCRATCH, "texts.parquet")
+    all_texts = scratch_uri(uri, "texts.parquet")
     storage.write_table(texts, all_texts)
     earlier_files = [file for artifact in earlier for file in artifact.parquet()]
     encoded_ids = storage.read_table(earlier_files, TEXT_IDS)["text_id"].unique()
@@ -58,7 +58,7 @@ def encode_corpus(
     written: list[str] = []
     resumed = checkpointed_rows(uri)
     if missing.num_rows:
-        path = storage.join(uri, SCRATCH, "missing.parquet")
+        path = scratch_uri(uri, "missing.parquet")
         storage.write_table(missing, path)
         make_worker = partial(encoding_worker, model, settings, resources.device)
         pool = worker_pool(make_worker, schemas.EMBEDDINGS, run.actors, resources)

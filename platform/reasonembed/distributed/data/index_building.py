@@ -4,17 +4,20 @@ from dataclasses import replace
 from typing import Any
 
 from reasonembed import storage
-from reasonembed.artifacts import SCRATCH
 from reasonembed.distributed.cluster import run_all, run_remote
 from reasonembed.retrieval.index_files import BM25_FOLDER, shard_folder
 from reasonembed.retrieval.index_job import IndexJob, build_bm25, build_shard
 from reasonembed.retrieval.index_recall import measure_index
 
 
-def build_served_index(job: IndexJob) -> dict[str, Any]:
-    """Builds all parts of an index that an interrupted run has not finished, and returns its figures.
+def build_served_index(job: IndexJob, uri: str) -> dict[str, Any]:
+    """Builds all parts of an index that an interrupted run has not finished, copies them and returns the figures.
 
     An index has at most one shard per document; a corpus with fewer documents than ``index.shards`` gets one shard.
+
+    Args:
+        job: its ``uri`` is a scratch folder, in which an interrupted run has left its parts.
+        uri: of the artifact's data.
 
     Raises:
         UserError: an embedding is not finite, or the vectors or the device do not suit ``index.kind``.
@@ -25,7 +28,9 @@ def build_served_index(job: IndexJob) -> dict[str, Any]:
     run_all(_build_shard, [(job, shard) for shard in missing], job.resources)
     if job.settings.bm25 and not _is_finished(job, BM25_FOLDER):
         run_remote(_build_bm25, job)
-    return dict(run_remote(measure_index, job, resources=job.resources))
+    figures = dict(run_remote(measure_index, job, resources=job.resources))
+    run_remote(storage.copy_tree, job.uri, uri)
+    return figures
 
 
 def _build_shard(job: IndexJob, shard: int) -> None:
@@ -48,4 +53,4 @@ def _mark_finished(job: IndexJob, part: str) -> None:
 
 def _marker(job: IndexJob, part: str) -> str:
     """Returns the URI of the empty file that exists once a part is written whole."""
-    return storage.join(job.uri, SCRATCH, f"{part}.done")
+    return storage.join(job.uri, f".{part}.done")

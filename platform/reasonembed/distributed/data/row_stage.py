@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from ray.data.checkpoint import CheckpointConfig
 
 from reasonembed import storage
-from reasonembed.artifacts import SCRATCH
+from reasonembed.artifacts import scratch_uri
 from reasonembed.compaction import compact
 from reasonembed.config import Resources, Run
 from reasonembed.distributed.cluster import run_remote, start_ray
@@ -81,7 +81,7 @@ def checkpointed_rows(uri: str, attempt: int = 0) -> int:
 
 
 def _scratch(uri: str, kind: str, attempt: int) -> str:
-    return storage.join(uri, SCRATCH, f"{kind}-{attempt}")
+    return scratch_uri(uri, f"{kind}-{attempt}")
 
 
 def _parquet_files(folder: str) -> list[str]:
@@ -121,11 +121,11 @@ def compact_rows(
     Raises:
         JobFailed: a row of the input has no row in them.
     """
-    for name in storage.list_files(uri):
-        storage.delete_file(storage.join(uri, name))
     missing = run_remote(compact, scratch, inputs, stage.id_column, stage.schema, uri, stage.then_by, finish)
     if missing:
-        raise JobFailed(f"{stage.name}: {missing} rows of the input have no result; remove {uri} and run it again")
+        raise JobFailed(
+            f"{stage.name}: {missing} rows of the input have no result; remove {scratch_uri(uri)} and run it again"
+        )
 
 
 def row_figures(name: str, uri: str, run: Run, schema: pa.Schema) -> dict[str, Any]:

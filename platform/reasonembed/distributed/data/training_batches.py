@@ -10,7 +10,7 @@ import pyarrow.dataset
 import ray
 
 from reasonembed import schemas, storage
-from reasonembed.artifacts import SCRATCH, Artifact
+from reasonembed.artifacts import Artifact, scratch_uri
 from reasonembed.compaction import compact
 from reasonembed.config import Run, Train
 from reasonembed.config.resources import POOL
@@ -56,14 +56,11 @@ def write_batches(training: Artifact, settings: Train, seed: int, run: Run, uri:
         UserError: no task has enough rows for a batch, or all rows are held out.
     """
     files = training.parquet()
-    plan = storage.join(uri, SCRATCH, "plan.parquet")
+    plan = scratch_uri(uri, "plan.parquet")
     steps = run_remote(_write_plan, files, settings, seed, uri, plan)
     pool = worker_pool(partial(sampling_worker, plan, uri, settings, seed), BATCHES, run.actors)
     stage = RowStage("batches", BATCHES, "query_id", run.rows_per_block)
     scratch = write_rows(stage, pool, files, uri)
-    for name in storage.list_files(uri):
-        if name.startswith(PART_PREFIX):
-            storage.delete_file(storage.join(uri, name))
     run_remote(compact, scratch, [plan], "row_id", BATCHES, uri, row_group_rows=settings.batch_size)
     return {"rows": sum(len(step.query_ids) for step in steps), "steps": len(steps)}
 
