@@ -11,6 +11,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from reasonembed.config import Resources
 from reasonembed.distributed.default_resources import default_resources
+from reasonembed.distributed.local_token import require_token
+from reasonembed.distributed.ray_auth_internals import apply_auth_mode
 
 # glibc returns large blocks to the system at once and faults them in again at every forward pass; keeping up to 256 MiB
 # makes encoding and training on a CPU at least a third faster. More than that would only increase the workers' memory.
@@ -29,7 +31,6 @@ WORKER_ENV = {
 }
 """Environment of all workers."""
 LOCAL_ENV = {
-    "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_metrics_report_interval_ms": "5000",  # otherwise a short stage ends before its metrics are exported
@@ -50,6 +51,8 @@ def start_ray() -> None:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(runtime_env={"env_vars": WORKER_ENV}, logging_level=logging.WARNING, log_to_driver=False)
         return
+    require_token()
+    apply_auth_mode()
     # Inherited by every worker, which starts faster than with a runtime environment.
     for name, value in {**LOCAL_ENV, **WORKER_ENV}.items():
         os.environ.setdefault(name, value)

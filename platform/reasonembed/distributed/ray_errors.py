@@ -7,6 +7,7 @@ about retries to its message. This module does not import Ray: jobs that do not 
 """
 
 from reasonembed.errors import JobFailed, UserError
+from reasonembed.s3_filesystem import explain
 
 
 def expected_error(error: BaseException) -> UserError | JobFailed | None:
@@ -22,6 +23,10 @@ def expected_error(error: BaseException) -> UserError | JobFailed | None:
         # Ray's wrapper is also an instance of the cause's class, with a whole traceback as its message.
         if isinstance(current, UserError | JobFailed) and cause is None:
             return _first_line(current) if from_worker else current
+        if isinstance(current, OSError) and cause is None:
+            explained = explain(current)  # a failed request to S3 inside Ray Data
+            if isinstance(explained, UserError | JobFailed):
+                return explained
         failures = getattr(current, "worker_failures", {}).values()
         wrapped = [(cause, True), *((failure, True) for failure in failures), (current.__cause__, from_worker)]
         queue += [(inner, remote) for inner, remote in wrapped if isinstance(inner, BaseException)]
