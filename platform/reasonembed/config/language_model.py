@@ -8,19 +8,54 @@ from reasonembed.config.section import EXTRACTIVE, INPUT, LANGUAGE_MODEL, RESOUR
 
 VLLM_RESOURCES = frozenset(
     {
+        "async_scheduling",
         "block_size",
+        "compilation_config",
         "cpu_offload_gb",
+        "cpu_offload_params",
+        "cudagraph_capture_sizes",
+        "data_parallel_size",
+        "disable_custom_all_reduce",
         "disable_log_stats",
+        "distributed_executor_backend",
+        "download_dir",
         "enable_chunked_prefill",
+        "enable_expert_parallel",
         "enable_prefix_caching",
+        "enable_sleep_mode",
         "enforce_eager",
         "gpu_memory_utilization",
         "kv_cache_memory_bytes",
+        "kv_offloading_backend",
+        "kv_offloading_size",
+        "long_prefill_token_threshold",
+        "max_cpu_loras",
+        "max_cudagraph_capture_size",
+        "max_lora_rank",
+        "max_loras",
+        "max_model_len",
         "max_num_batched_tokens",
+        "max_num_partial_prefills",
+        "max_num_scheduled_tokens",
         "max_num_seqs",
         "max_parallel_loading_workers",
+        "num_gpu_blocks_override",
+        "offload_backend",
+        "offload_group_size",
+        "offload_num_in_group",
+        "offload_prefetch_step",
+        "optimization_level",
+        "performance_mode",
         "pipeline_parallel_size",
+        "prefix_caching_hash_algo",
+        "safetensors_load_strategy",
+        "scheduling_policy",
+        "stream_interval",
         "swap_space",
+        "tensor_parallel_size",
+        "trust_remote_code",
+        "use_tqdm_on_load",
+        "watermark",
     }
 )
 """Engine arguments of vLLM that decide memory and speed but not what the model writes."""
@@ -48,8 +83,9 @@ class Llm(Section):
     """``vllm``: least and largest number of actors; Ray scales the pool between them."""
     tensor_parallel: Annotated[int, RESOURCES] = Field(1, ge=1)
     """``vllm``: GPUs that share one copy of the model."""
-    max_model_len: Annotated[int, Affects(engines=("vllm",))] = Field(16_384, ge=64)
-    """``vllm``: tokens of prompt and answer together; a row that does not fit is rejected."""
+    max_model_len: Annotated[int, RESOURCES] = Field(16_384, ge=64)
+    """``vllm``: tokens of prompt and answer together; a row that does not fit is rejected. A stage that has failed asks
+    for such rows again when it is run again."""
     engine_kwargs: Annotated[dict[str, Any], Affects(engines=("vllm",), resource_keys=VLLM_RESOURCES)] = {}
     """``vllm``: any other engine arguments, such as ``gpu_memory_utilization`` or ``quantization``."""
     trust_remote_code: Annotated[bool, RESOURCES] = False

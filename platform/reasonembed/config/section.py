@@ -25,17 +25,19 @@ class Affects:
             is distributed, limited and retried. ``display``: what is shown or exported.
         stages: names of the stages whose rows are affected; empty means all that read the section.
         engines: values of ``llm.engine`` with which rows are affected; empty means all.
+        except_engines: values of ``llm.engine`` with which rows are not affected.
         resource_keys: keys that affect only resources, if the setting is a mapping.
     """
 
     kind: Literal["rows", "input", "resources", "display"] = "rows"
     stages: tuple[str, ...] = ()
     engines: tuple[str, ...] = ()
+    except_engines: tuple[str, ...] = ()
     resource_keys: frozenset[str] = frozenset()
 
 
 ROWS, INPUT, RESOURCES, DISPLAY = Affects("rows"), Affects("input"), Affects("resources"), Affects("display")
-LANGUAGE_MODEL = Affects(engines=("vllm", "http"))
+LANGUAGE_MODEL = Affects(except_engines=("extractive",))
 EXTRACTIVE = Affects(engines=("extractive",))
 
 
@@ -87,7 +89,8 @@ def row_settings(config: Section, selectors: tuple[str, ...], stage: str, engine
     for name, values in read_settings(config, selectors).items():
         for field, value in values.items():
             mark = affects(type(getattr(config, name)), field)
-            if mark.kind == "rows" and _matches(mark.stages, stage) and _matches(mark.engines, engine):
+            with_engine = _matches(mark.engines, engine) and engine not in mark.except_engines
+            if mark.kind == "rows" and _matches(mark.stages, stage) and with_engine:
                 settings.setdefault(name, {})[field] = _remove_keys(value, mark.resource_keys)
     return settings
 

@@ -59,6 +59,10 @@ class EngineSpec:
         """Returns the folder, hub id or server-side name of the model that a stage uses."""
         return ""
 
+    def adapter(self, sampling: Sampling) -> str | None:
+        """Returns the folder or hub id of the LoRA adapter that a stage uses."""
+        return None
+
     def model_identity(self, model: str) -> str:
         """Returns what represents a model in fingerprints."""
         return model
@@ -83,11 +87,18 @@ class LanguageModelSpec(EngineSpec):
     def model(self, llm: Llm, sampling: Sampling) -> str:
         return sampling.model or llm.model or ""
 
+    def adapter(self, sampling: Sampling) -> str | None:
+        return sampling.lora.rstrip("/") if sampling.lora else None
+
+    def model_identity(self, model: str) -> str:
+        """The name, which a ``/`` at its end does not change; the server is sent the name as it is configured."""
+        return model.rstrip("/")
+
     def can_generate(self, title: str, text: str) -> bool:
         return True
 
     def label(self, llm: Llm, sampling: Sampling) -> str:
-        names = [self.model(llm, sampling), *([sampling.lora] if sampling.lora else [])]
+        names = [self.model(llm, sampling).rstrip("/"), *filter(None, [self.adapter(sampling)])]
         return "+".join(Path(name).name if name.startswith(("/", ".", "~")) else name for name in names)
 
 
@@ -98,6 +109,9 @@ class VllmSpec(LanguageModelSpec):
     name: str = "vllm"
     has_metrics: bool = True
     loads_weights: bool = True
+
+    def model(self, llm: Llm, sampling: Sampling) -> str:
+        return super().model(llm, sampling).rstrip("/")
 
     def workers(self, llm: Llm, run: Run) -> int:
         return llm.actors[1]
@@ -113,7 +127,7 @@ class VllmSpec(LanguageModelSpec):
 
     def model_identity(self, model: str) -> str:
         """The content of a folder; a hub id represents itself, because paid answers outlive a model's next revision."""
-        return model_fingerprint(model) if Path(model).is_dir() else model
+        return model_fingerprint(model) if Path(model).is_dir() else super().model_identity(model)
 
 
 ENGINES: dict[str, EngineSpec] = {spec.name: spec for spec in (EngineSpec(), VllmSpec(), LanguageModelSpec())}

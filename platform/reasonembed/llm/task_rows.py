@@ -9,6 +9,7 @@ import pyarrow as pa
 from reasonembed.llm.parsing import parse
 from reasonembed.llm.prompt import PromptRenderer
 from reasonembed.llm.protocol import Answer, LlmTask, Parsed, Request
+from reasonembed.llm.reject_reasons import NO_REQUEST
 
 USAGE_COLUMNS = [
     pa.field("input_tokens", pa.int32()),
@@ -17,8 +18,6 @@ USAGE_COLUMNS = [
     pa.field("engine_seconds", pa.float32()),  # only from engines in the worker's own process
 ]
 """Columns that the intermediate files of an LLM stage have beside the stage's own."""
-
-NO_REQUEST = "no request can be made of the row"
 
 
 def scratch_schema(schema: pa.Schema) -> pa.Schema:

@@ -77,6 +77,8 @@ def test_a_stage_may_name_a_model_of_its_own():
         ("http", "gpt-4", None, "gpt-4"),
         ("vllm", "/data/models/mine", None, "mine"),
         ("vllm", "./models/mine/", None, "mine"),
+        ("vllm", "maker/model/", "maker/adapter/", "maker/model+maker/adapter"),
+        ("http", "gpt-4/", None, "gpt-4"),
         ("vllm", "~/mine", None, "mine"),
         ("vllm", "maker/model", "maker/adapter", "maker/model+maker/adapter"),
         ("vllm", "/data/mine", "/data/adapters/law", "mine+law"),
@@ -101,3 +103,21 @@ def test_vllm_identifies_a_folder_by_its_content(tmp_path):
 
 def test_http_identifies_a_model_by_its_name_at_the_server(tmp_path):
     assert ENGINES["http"].model_identity(str(tmp_path)) == str(tmp_path)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "http"])
+def test_a_slash_at_the_end_of_a_name_makes_no_other_model(engine, tmp_path):
+    spec = ENGINES[engine]
+    for name in ("maker/model", str(tmp_path)):
+        identities = {
+            spec.model_identity(spec.model(settings(engine), Sampling(model=model))) for model in (name, f"{name}/")
+        }
+        assert len(identities) == 1
+    assert spec.adapter(Sampling(lora="maker/adapter/")) == "maker/adapter"
+    assert spec.adapter(Sampling()) is None
+
+
+def test_a_server_gets_the_name_as_it_is_configured():
+    llm = settings("http")
+    assert ENGINES["http"].model(llm, Sampling(model="/models/mine/")) == "/models/mine/"
+    assert ENGINES["vllm"].model(llm, Sampling(model="/models/mine/")) == "/models/mine"

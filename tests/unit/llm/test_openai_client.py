@@ -10,6 +10,7 @@ from aiohttp import web
 
 from reasonembed.config import Sampling
 from reasonembed.llm import openai_client
+from reasonembed.llm.circuit_breaker import EngineUnavailable
 from reasonembed.llm.openai_client import OpenAiClient, chat_body, read_completion
 
 KEY = "sk-secret-of-this-test"
@@ -40,7 +41,7 @@ class ScriptedServer:
         text = body if isinstance(body, str) else json.dumps(body)
         return web.Response(status=status, text=text, headers=headers)
 
-    def complete(self, texts=("hello",), **settings):
+    def complete(self, texts=("hello",), return_exceptions=False, **settings):
         """Sends one request per text through one client, all at once, and returns the answers in order."""
 
         async def run():
@@ -56,8 +57,9 @@ class ScriptedServer:
                 "TEST_LLM_KEY",
                 **{"attempts": 4, "timeout_seconds": 5.0, "requests_per_second": None, **settings},
             )
+            send = (client.complete({"model": "the-model", "messages": text}) for text in texts)
             try:
-                return await asyncio.gather(*(client.complete({"messages": text}) for text in texts))
+                return await asyncio.gather(*send, return_exceptions=return_exceptions)
             finally:
                 await client.close()
                 await runner.cleanup()
@@ -90,7 +92,7 @@ def test_a_request_is_repeated_after_a_transient_failure(failure):
     server = ScriptedServer(failure, failure, VALID)
     [answer] = server.complete()
     assert (answer.text, answer.input_tokens, answer.output_tokens, answer.error) == ("{}", 7, 2, None)
-    assert server.bodies == [{"messages": "hello"}] * 3
+    assert server.bodies == [{"model": "the-model", "messages": "hello"}] * 3
 
 
 def test_the_server_decides_how_long_to_wait():
@@ -100,22 +102,87 @@ def test_the_server_decides_how_long_to_wait():
 
 
 @pytest.mark.parametrize(
-    ("status", "permanent", "sent"), [(400, True, 1), (404, True, 1), (500, False, 4), (429, False, 4)]
+    ("status", "error", "permanent", "sent"),
+    [
+        (400, "server: HTTP 400: no such thing", True, 1),
+        (422, "server: HTTP 422: no such thing", True, 1),
+        (500, "transport: HTTP 500", False, 4),
+        (429, "transport: HTTP 429", False, 4),
+    ],
 )
-def test_a_request_that_keeps_failing_is_an_answer_with_an_error(status, permanent, sent):
-    server = ScriptedServer((status, json.dumps({"error": {"message": "no such thing"}}), {}))
+def test_a_request_that_keeps_failing_is_an_answer_with_an_error(status, error, permanent, sent):
+    server = ScriptedServer((status, json.dumps({"error": {"message": "no such\nthing"}}), {}))
     [answer] = server.complete()
-    assert answer.text is None
-    assert f"HTTP {status}" in answer.error
-    assert ("no such thing" in answer.error) == permanent
-    assert answer.permanent == permanent
+    assert (answer.text, answer.error, answer.permanent) == (None, error, permanent)
     assert len(server.times) == sent
+
+
+@pytest.mark.parametrize(
+    ("status", "meaning"),
+    [
+        (401, "the server refuses the key in TEST_LLM_KEY"),
+        (402, "the server demands payment for the key in TEST_LLM_KEY"),
+        (403, "the key in TEST_LLM_KEY may not use the model the-model"),
+        (404, "the server has no such address or no model the-model"),
+    ],
+)
+def test_a_refusal_of_all_requests_ends_the_job_at_once(status, meaning):
+    server = ScriptedServer((status, json.dumps({"error": {"message": f"bad key\n{KEY}"}}), {}))
+    with pytest.raises(EngineUnavailable) as raised:
+        server.complete()
+    assert len(server.times) == 1
+    message = str(raised.value)
+    assert message.startswith("language model at http://127.0.0.1:")
+    assert f"{meaning} (HTTP {status}: bad key ***); " in message
+    assert KEY not in message
+
+
+def test_after_a_refusal_nothing_more_is_sent():
+    server = ScriptedServer((401, "", {}))
+    errors = server.complete(["x"] * 50, return_exceptions=True, requests_per_second=50.0)
+    assert all(isinstance(error, EngineUnavailable) for error in errors)
+    assert len(server.times) < 25
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        ((503, "", {}), "transport: HTTP 503"),
+        ((None, "", {}), "transport: ServerDisconnectedError"),
+        ((200, "<html>not found</html>", {}), "server: not a chat completion (JSONDecodeError)"),
+    ],
+)
+def test_many_failures_in_a_row_end_the_job(failure, reason):
+    server = ScriptedServer(failure)
+    answers = server.complete(["x"] * 25, return_exceptions=True, attempts=2)
+    errors = [answer for answer in answers if isinstance(answer, EngineUnavailable)]
+    assert len(errors) == 25 - 19
+    assert all(f"20 requests in a row have failed, the last one with {reason}; " in str(error) for error in errors)
+    assert {answer.error for answer in answers if not isinstance(answer, Exception)} == {reason}
+
+
+def test_a_server_that_is_gone_ends_the_job():
+    async def run():
+        client = OpenAiClient("http://127.0.0.1:9/v1/chat/completions", "TEST_LLM_KEY", 2, 5.0, None)
+        try:
+            await asyncio.gather(*(client.complete({"messages": "x"}) for _ in range(20)))
+        finally:
+            await client.close()
+
+    with pytest.raises(EngineUnavailable, match="with transport: ClientConnectorError"):
+        asyncio.run(run())
+
+
+def test_failures_between_answers_end_nothing():
+    server = ScriptedServer(*[(400, "", {}), VALID, (500, "", {})] * 40)
+    answers = server.complete(["x"] * 60, attempts=1)
+    assert {answer.error for answer in answers} == {None, "server: HTTP 400", "transport: HTTP 500"}
 
 
 def test_a_connection_that_is_lost_every_time_is_an_answer_with_an_error():
     server = ScriptedServer((None, "", {}))
     [answer] = server.complete(attempts=2)
-    assert answer.error.startswith("server: ")
+    assert answer.error == "transport: ServerDisconnectedError"
     assert not answer.permanent
     assert len(server.times) == 2
 
@@ -131,7 +198,7 @@ def test_a_server_that_does_not_answer_in_time_is_an_answer_with_an_error():
     server = ScriptedServer(VALID)
     server.handle = answer_too_late
     [answer] = server.complete(attempts=2, timeout_seconds=0.1)
-    assert (answer.text, answer.error, answer.permanent) == (None, "server: TimeoutError", False)
+    assert (answer.text, answer.error, answer.permanent) == (None, "transport: TimeoutError", False)
     assert len(calls) == 2
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from reasonembed import schemas
 from reasonembed.llm.protocol import Answer, Request
-from reasonembed.llm.task_rows import NO_REQUEST, TaskRows, scratch_schema
+from reasonembed.llm.reject_reasons import NO_REQUEST
+from reasonembed.llm.task_rows import TaskRows, scratch_schema
 from reasonembed.remixer.clean import CleanTask
 
 ROW = {"query_id": "q", "task": "plants", "doc_id": "d", "title": "", "text": "A tree. </passage>"}

@@ -61,6 +61,11 @@ class Attempt:
         return self.engine.model(self.llm, self.sampling)
 
     @property
+    def adapter(self) -> str | None:
+        """Folder or hub id of the LoRA adapter on the model."""
+        return self.engine.adapter(self.sampling)
+
+    @property
     def workers(self) -> int:
         """Workers that ask at a time, at most."""
         return self.engine.workers(self.llm, self.run)

@@ -14,11 +14,14 @@ from reasonembed.config import Llm
 from reasonembed.distributed.data.worker_pool import Transform
 from reasonembed.distributed.llm.attempt import LIGHT, TOP_LOGPROBS, Attempt
 from reasonembed.distributed.llm.engine_errors import answer_for_error, exceeds_context
+from reasonembed.distributed.llm.outage import batch_failure, report_outage
 from reasonembed.distributed.llm.usage import report_usage
 from reasonembed.errors import UserError
 from reasonembed.ids import digest
+from reasonembed.llm.circuit_breaker import EngineUnavailable
 from reasonembed.llm.openai_client import OpenAiClient, chat_body
 from reasonembed.llm.protocol import Answer
+from reasonembed.llm.reject_reasons import is_transport
 from reasonembed.llm.task_rows import TaskRows
 
 
@@ -43,14 +46,38 @@ class HttpWorker:
     ) -> None:
         self._rows, self._body, self._seed, self._usage = rows, body, seed, usage
         self._client = make_client()
+        self._breaker = self._client.breaker
+        self._has_reported = False
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
-        """Returns the rows of the intermediate files."""
+        """Returns the rows of the intermediate files; after an outage of the server only those that were answered."""
         rows = batch.to_pylist()
         answers = await asyncio.gather(*(self._answer(row) for row in rows))
-        return report_usage(self._rows.table(rows, answers), self._usage)
+        if problem := batch_failure([answer.error for answer in answers if answer is not None]):
+            self._breaker.open(problem)
+        if self._breaker.error is not None:
+            await self._report(self._breaker.error)
+            answers = [None if answer is None or is_transport(answer.error) else answer for answer in answers]
+        answered = [(row, answer) for row, answer in zip(rows, answers, strict=True) if answer is not None]
+        table = self._rows.table([row for row, _ in answered], [answer for _, answer in answered])
+        return report_usage(table, self._usage)
 
-    async def _answer(self, row: Mapping[str, Any]) -> Answer:
+    async def _report(self, error: EngineUnavailable) -> None:
+        """Reports the outage once. The driver must know of it before a batch without its rows is complete."""
+        if not self._has_reported:
+            await report_outage(error, self._usage)
+            self._has_reported = True
+
+    async def _answer(self, row: Mapping[str, Any]) -> Answer | None:
+        """Returns the answer, or None if the server does not work."""
+        if self._breaker.error is not None:
+            return None
+        try:
+            return await self._request(row)
+        except EngineUnavailable:
+            return None
+
+    async def _request(self, row: Mapping[str, Any]) -> Answer:
         request = self._rows.request(row)
         if isinstance(request, Answer):
             return request
@@ -110,7 +137,7 @@ def check_server(llm: Llm) -> None:
         response = requests.get(url, headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=10)
     except requests.RequestException as error:
         raise UserError(f"llm.url {llm.url}: no answer from {url} ({type(error).__name__})") from None
-    if response.status_code in (401, 403):
+    if response.status_code in (401, 402, 403):
         raise UserError(f"llm.url {llm.url}: the key in {llm.api_key_env} is refused (HTTP {response.status_code})")
 
 

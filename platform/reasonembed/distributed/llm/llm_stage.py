@@ -1,16 +1,23 @@
-"""An LLM stage on Ray: attempts, rejected rows, usage."""
+"""An LLM stage on Ray: attempts, rejected rows, usage.
+
+An attempt is a pass over rows. The first one asks about all rows of the input, each further one about the rows whose
+answer was invalid or whose request has failed (``repeated_rows``). Attempts are numbered over all runs of a job: a run
+that finds finished attempts continues with the next number.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from ray.exceptions import RayActorError
 
 from reasonembed import storage
-from reasonembed.artifacts import SCRATCH
+from reasonembed.artifacts import scratch_uri
 from reasonembed.config import Config
 from reasonembed.distributed.cluster import run_remote, start_ray
 from reasonembed.distributed.data.row_stage import (
@@ -23,6 +30,9 @@ from reasonembed.distributed.data.row_stage import (
 )
 from reasonembed.distributed.llm.adapters import ADAPTERS
 from reasonembed.distributed.llm.attempt import Attempt
+from reasonembed.distributed.llm.engine_errors import engine_death
+from reasonembed.distributed.llm.outage import guarded
+from reasonembed.distributed.llm.repeated_rows import check_transport, collect_repeated
 from reasonembed.distributed.llm.usage import StageUsage, tracked_usage
 from reasonembed.embedder.model_source import resolve
 from reasonembed.llm.engines import engine_of
@@ -30,7 +40,8 @@ from reasonembed.llm.job import LlmJob
 from reasonembed.llm.neutralisation import special_tokens_of
 from reasonembed.llm.task_rows import USAGE_COLUMNS, TaskRows
 
-REJECT_COLUMNS = pa.schema([pa.field("reject_reason", pa.string()), pa.field("retriable", pa.bool_())])
+MIN_ATTEMPTS = 2
+"""Attempts of a run at least, also with ``llm.retries: 0``: a request that failed on its way was not answered."""
 
 
 def run_llm_job(job: LlmJob, config: Config, inputs: Sequence[str], uri: str) -> dict[str, Any]:
@@ -40,7 +51,9 @@ def run_llm_job(job: LlmJob, config: Config, inputs: Sequence[str], uri: str) ->
         Figures for the artifact's record.
 
     Raises:
-        JobFailed: more rows than ``run.max_reject_fraction`` allows were rejected.
+        EngineUnavailable: the language model as a whole does not answer.
+        JobFailed: requests of some rows failed in every attempt, or more rows than ``run.max_reject_fraction`` allows
+            were rejected.
         UserError: the engine cannot work.
     """
     start_ray()
@@ -55,20 +68,31 @@ def run_llm_job(job: LlmJob, config: Config, inputs: Sequence[str], uri: str) ->
         attempt.block_rows,
         resources=attempt.engine.resources(config.cluster),
     )
-    scratch: list[str] = []
+    finished = _finished_attempts(uri)
+    scratch = [scratch_files(uri, number) for number in range(finished)]
     usages: list[StageUsage] = []
     rows = list(inputs)
-    for number in range(attempt.engine.attempts(config.llm)):
+    attempts = attempt.engine.attempts(config.llm)
+    for number in range(finished, finished + max(attempts, MIN_ATTEMPTS)):
         if number:
-            repeated = storage.join(uri, SCRATCH, f"again-{number}.parquet")
-            if not run_remote(collect_retriable, inputs, scratch, task.id_column, repeated):
+            repeated = scratch_uri(uri, f"again-{number}.parquet")
+            in_new_run = number == finished
+            if not run_remote(collect_repeated, inputs, scratch, task.id_column, repeated, attempts, in_new_run):
                 break
             rows = [repeated]
         files, usage = _run_attempt(stage, replace(attempt, number=number), rows, uri)
-        scratch += files
-        usages += [usage] if usage else []
-    compact_rows(stage, scratch, inputs, uri, job.finish)
-    return row_figures(job.name, uri, config.run, task.schema) | _usage_figures(usages, scratch)
+        scratch.append(files)
+        usages.append(usage)
+    else:
+        run_remote(check_transport, job.name, scratch, task.id_column)
+    all_files = [file for files in scratch for file in files]
+    compact_rows(stage, all_files, inputs, uri, job.finish)
+    return row_figures(job.name, uri, config.run, task.schema) | _usage_figures(usages, all_files)
+
+
+def _finished_attempts(uri: str) -> int:
+    """Returns how many attempts earlier runs have finished."""
+    return next(number for number in count() if not is_finished(uri, number))
 
 
 def _first_attempt(job: LlmJob, config: Config) -> Attempt:
@@ -89,55 +113,20 @@ def _first_attempt(job: LlmJob, config: Config) -> Attempt:
     )
 
 
-def _run_attempt(
-    stage: RowStage, attempt: Attempt, inputs: Sequence[str], uri: str
-) -> tuple[list[str], StageUsage | None]:
+def _run_attempt(stage: RowStage, attempt: Attempt, inputs: Sequence[str], uri: str) -> tuple[list[str], StageUsage]:
     """Runs one pass over the rows; rows that an earlier, interrupted pass has written are skipped."""
-    if is_finished(uri, attempt.number):
-        return scratch_files(uri, attempt.number), None
     written = sum(storage.map_concurrently(storage.row_count, scratch_files(uri, attempt.number)))
     total = sum(storage.map_concurrently(storage.row_count, inputs)) - written
     gpus = attempt.workers * attempt.engine.gpus(attempt.llm, attempt.resources)
     name = stage.name if not attempt.number else f"{stage.name}, attempt {attempt.number + 1}"
     with tracked_usage(name, total, gpus, attempt.engine.has_metrics) as usage:
-        transform = ADAPTERS[attempt.engine.name].transform(replace(attempt, usage=usage.actor))
-        return write_rows(stage, transform, inputs, uri, attempt.number), usage
-
-
-def collect_retriable(inputs: Sequence[str], scratch: Sequence[str], id_column: str, uri: str) -> int:
-    """Writes the input rows whose latest answer was invalid and may be valid at another attempt.
-
-    An existing file is not written again, so that an interrupted attempt continues with the rows it began with.
-
-    Args:
-        inputs: files of the stage's input.
-        scratch: files of all attempts so far, in order.
-        id_column: in both.
-        uri: of the file to write.
-
-    Returns:
-        The number of these rows.
-    """
-    if storage.exists(uri):
-        return storage.row_count(uri)
-    is_retriable: dict[str, bool] = {}
-    for file in scratch:
-        table = storage.read_table([file], pa.schema([pa.field(id_column, pa.string()), *REJECT_COLUMNS]))
-        is_retriable |= {
-            row_id: reason is not None and bool(retriable)
-            for row_id, reason, retriable in zip(*(table[name].to_pylist() for name in table.schema.names), strict=True)
-        }
-    row_ids = pa.array([row_id for row_id, retriable in is_retriable.items() if retriable], pa.string())
-    if not len(row_ids):
-        return 0
-    rows = []
-    for file in inputs:
-        with storage.parquet_file(file) as parquet:
-            for batch in parquet.iter_batches():
-                table = pa.Table.from_batches([batch])
-                rows.append(table.filter(pc.is_in(table[id_column], value_set=row_ids)))
-    storage.write_table(pa.concat_tables(rows).combine_chunks(), uri)
-    return len(row_ids)
+        transform = guarded(ADAPTERS[attempt.engine.name].transform(replace(attempt, usage=usage.actor)), usage.actor)
+        try:
+            return write_rows(stage, transform, inputs, uri, attempt.number), usage
+        except RayActorError as error:
+            if not attempt.engine.loads_weights:
+                raise
+            raise engine_death(error) from None
 
 
 def _usage_figures(usages: Sequence[StageUsage], scratch: Sequence[str]) -> dict[str, Any]:

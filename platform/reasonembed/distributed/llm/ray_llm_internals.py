@@ -6,7 +6,7 @@
   those rows reach the writer with other columns than the rest. Replacing the attribute shows every row.
 - The column ``__inference_error__``, which holds an error, and ``__data``, which holds a row's own columns.
 - The stage ``vLLMEngineStage`` and its ``map_batches_kwargs``: Ray Data sends actors to labelled nodes, but not the
-  placement groups that tensor-parallel actors create.
+  placement groups that tensor-parallel actors create; and it restarts actors whose engine dies without end.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,6 +34,11 @@ def own_columns(row: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns the row's columns as the processor's stages left them."""
     columns: Mapping[str, Any] = row[DATA_COLUMN]
     return columns
+
+
+def limit_restarts(processor: Any, restarts: int) -> None:
+    """Sets how often each engine is started again after it has died; after that the job ends with ``RayActorError``."""
+    processor.get_stage_by_name(ENGINE_STAGE).map_batches_kwargs["max_restarts"] = restarts
 
 
 def label_placement_groups(processor: Any, resources: Resources, bundles: int) -> None:

@@ -12,7 +12,10 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from reasonembed.distributed.cluster import on_driver_node
+from reasonembed.distributed.llm.outage import batch_failure, report_outage
 from reasonembed.distributed.progress import progress_bar
+from reasonembed.llm.circuit_breaker import engine_unavailable
+from reasonembed.llm.reject_reasons import is_transport
 
 SCRAPE_SECONDS = 5.0
 PREFIX_CACHE_METRICS = {"queries": "ray_vllm_prefix_cache_queries", "hits": "ray_vllm_prefix_cache_hits"}
@@ -51,10 +54,11 @@ class UsageCounts:
 
 @ray.remote(num_cpus=0)
 class _UsageActor:
-    """Counts what all workers report."""
+    """Counts what all workers report, and holds the first outage that one of them reports."""
 
     def __init__(self) -> None:
         self._counts = UsageCounts()
+        self._outage: str | None = None
 
     def add(self, *counts: int) -> None:
         self._counts.add(*counts)
@@ -62,9 +66,15 @@ class _UsageActor:
     def counts(self) -> UsageCounts:
         return self._counts
 
+    def report_outage(self, message: str) -> None:
+        self._outage = self._outage or message
+
+    def outage(self) -> str | None:
+        return self._outage
+
 
 class UsageReporter:
-    """Last step before rows are written: casts a batch to its schema and reports its usage.
+    """Last step before vLLM's rows are written: casts a batch to its schema and reports its usage.
 
     Args:
         schema: of the intermediate files.
@@ -75,8 +85,13 @@ class UsageReporter:
         self._schema, self._usage = schema, usage
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Returns the batch with the schema's columns and types."""
-        return report_usage(batch.select(self._schema.names).cast(self._schema), self._usage)
+        """Returns the batch with the schema's columns and types, without the rows that wait for a working engine."""
+        table = batch.select(self._schema.names).cast(self._schema)
+        reasons = table["reject_reason"].to_pylist()
+        if problem := batch_failure(reasons):
+            ray.get(report_outage(engine_unavailable("llm.engine vllm", problem), self._usage))
+            table = table.filter(pa.array([not is_transport(reason) for reason in reasons], pa.bool_()))
+        return report_usage(table, self._usage)
 
 
 def report_usage(table: pa.Table, usage: Any) -> pa.Table:

@@ -17,6 +17,7 @@ from reasonembed.distributed.llm.engine_errors import answer_for_error
 from reasonembed.distributed.llm.ray_llm_internals import (
     ERROR_COLUMN,
     label_placement_groups,
+    limit_restarts,
     own_columns,
     replace_postprocess,
 )
@@ -26,6 +27,10 @@ from reasonembed.errors import UserError
 from reasonembed.llm.expected_grade import expected_score
 from reasonembed.llm.protocol import Answer
 from reasonembed.llm.task_rows import TaskRows, scratch_schema
+
+ENGINE_RESTARTS = 10
+"""Restarts of one engine within an attempt. An engine on a node that is lost moves to another one; an engine that
+dies of its own requests or of its memory would do so without end."""
 
 
 def vllm_transform(attempt: Attempt) -> Transform:
@@ -46,7 +51,7 @@ def vllm_transform(attempt: Attempt) -> Transform:
         tokenize_stage=False,
         detokenize_stage=False,
     )
-    lora = resolve(attempt.sampling.lora) if attempt.sampling.lora else None
+    lora = resolve(attempt.adapter) if attempt.adapter else None
     processor = build_processor(
         config,
         preprocess=partial(_prepare, attempt.rows, sampling_parameters(attempt), lora),
@@ -55,6 +60,7 @@ def vllm_transform(attempt: Attempt) -> Transform:
         builder_kwargs={"chat_template_kwargs": dict(llm.chat_template_kwargs)},
     )
     replace_postprocess(processor, partial(_result, attempt.rows))
+    limit_restarts(processor, ENGINE_RESTARTS)
     if llm.tensor_parallel > 1 and attempt.resources.labels:
         label_placement_groups(processor, attempt.resources, llm.tensor_parallel)
     reporter = UsageReporter(scratch_schema(attempt.rows.task.schema), attempt.usage)
@@ -85,7 +91,7 @@ def sampling_parameters(attempt: Attempt) -> dict[str, Any]:
 def engine_arguments(attempt: Attempt) -> dict[str, Any]:
     """Returns vLLM's engine arguments. The seed belongs to the engine: a seed per request would select vLLM's slow
     sampler on a GPU, and vLLM 0.32 on a CPU crashes with one when a prompt is read in chunks."""
-    llm, lora = attempt.llm, attempt.sampling.lora
+    llm, lora = attempt.llm, attempt.adapter
     arguments: dict[str, Any] = {
         "max_model_len": llm.max_model_len,
         "enable_prefix_caching": True,

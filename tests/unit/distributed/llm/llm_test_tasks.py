@@ -1,5 +1,8 @@
 """A small LLM task for the tests of engines and of their adapters."""
 
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -42,14 +45,45 @@ def word_rows() -> TaskRows:
 
 
 class RecordingUsage:
-    """Poses as the handle of the counting actor and records the counts that it gets."""
+    """Poses as the handle of the counting actor and records the calls."""
 
     def __init__(self) -> None:
         self.counts: list[tuple[int, ...]] = []
+        self.outages: list[str] = []
 
     @property
-    def add(self) -> "RecordingUsage":
-        return self
+    def add(self) -> "RemoteMethod":
+        return RemoteMethod(lambda *counts: self.counts.append(counts))
 
-    def remote(self, *counts: int) -> None:
-        self.counts.append(counts)
+    @property
+    def report_outage(self) -> "RemoteMethod":
+        return RemoteMethod(self.outages.append)
+
+    @property
+    def outage(self) -> "RemoteMethod":
+        return RemoteMethod(lambda: self.outages[0] if self.outages else None)
+
+
+class RemoteMethod:
+    """Poses as a method of an actor's handle; the result can be awaited, as Ray's references can."""
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self._method = method
+
+    def remote(self, *arguments: Any) -> "Reference":
+        return Reference(self._method(*arguments))
+
+
+@dataclass
+class Reference:
+    """A result of a ``RemoteMethod``; ``get`` stands for ``ray.get``."""
+
+    value: Any
+
+    def __await__(self) -> Iterator[Any]:
+        yield from asyncio.sleep(0).__await__()
+        return self.value
+
+    @staticmethod
+    def get(reference: "Reference") -> Any:
+        return reference.value

@@ -31,8 +31,12 @@ def batch(*texts):
     return pa.table({"id": [f"row {n}" for n in range(len(texts))], "text": list(texts)})
 
 
-def run_worker(handle, *batches, usage=None, number=0):
-    """Sends the batches through one worker, all at once, and returns its tables."""
+def run_worker(handle, *batches, usage=None, number=0, pause=0.0):
+    """Sends the batches through one worker, with a pause between their starts, and returns its tables."""
+
+    async def send(worker, rows, seconds):
+        await asyncio.sleep(seconds)
+        return await worker(rows)
 
     async def run():
         application = web.Application()
@@ -46,7 +50,7 @@ def run_worker(handle, *batches, usage=None, number=0):
         make_client = partial(OpenAiClient, url, "TEST_LLM_KEY", 1, 20.0, None)
         worker = HttpWorker(word_rows(), make_client, BODY, partial(_row_seed, 42, number), usage)
         try:
-            return await asyncio.gather(*(worker(rows) for rows in batches))
+            return await asyncio.gather(*(send(worker, rows, n * pause) for n, rows in enumerate(batches)))
         finally:
             await worker._client.close()
             await runner.cleanup()
@@ -126,7 +130,7 @@ def test_a_row_without_a_request_is_rejected_and_not_sent():
             False,
         ),
         (400, "bad value", "server: HTTP 400: bad value", False),
-        (500, "broken", "server: HTTP 500", True),
+        (500, "broken", "transport: HTTP 500", True),
     ],
 )
 def test_an_error_of_the_server_rejects_the_row_alone(status, message, reason, retriable):
@@ -140,6 +144,57 @@ def test_an_error_of_the_server_rejects_the_row_alone(status, message, reason, r
     assert table["word"].to_pylist() == ["one", None]
     assert table["reject_reason"].to_pylist() == [None, reason]
     assert table["retriable"].to_pylist() == [False, retriable]
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404])
+def test_after_a_refusal_only_answered_rows_are_written_and_nothing_more_is_sent(status):
+    refusals = 0
+
+    async def handle(request):
+        nonlocal refusals
+        text = prompt_text(await request.json())
+        if text != "refused":
+            return completion(text)
+        refusals += 1
+        return web.json_response({"error": "no service"}, status=status)
+
+    usage = RecordingUsage()
+    first, second = run_worker(handle, batch("one", "refused", ""), batch("two"), usage=usage, pause=0.5)
+    assert first["id"].to_pylist() == ["row 0", "row 2"]
+    assert (first["word"].to_pylist(), second.num_rows) == (["one", None], 0)
+    assert first.schema == second.schema == scratch_schema(SCHEMA)
+    assert refusals == 1
+    [message] = usage.outages
+    assert f"(HTTP {status}: no service)" in message
+    assert usage.counts == [(2, 1, 4, 2)]
+
+
+def test_a_batch_without_any_response_is_left_for_the_next_run():
+    async def handle(request):
+        return web.json_response({}, status=503)
+
+    usage = RecordingUsage()
+    [table] = run_worker(handle, batch("one", "two"), usage=usage)
+    assert table["reject_reason"].to_pylist() == ["transport: HTTP 503"] * 2
+    assert usage.outages == []
+    [table] = run_worker(handle, batch("one", "two", "three", "four", "five", ""), usage=usage)
+    assert table["id"].to_pylist() == ["row 5"]
+    [message] = usage.outages
+    assert "chat/completions: all 5 requests of a batch have failed (transport: HTTP 503)" in message
+
+
+def test_failures_are_counted_across_the_batches_of_a_worker():
+    async def handle(request):
+        return web.json_response({}, status=503)
+
+    batches, usage = [batch("bad", "bad", "bad", "bad") for _ in range(5)], RecordingUsage()
+    tables = run_worker(handle, *batches[:4], usage=usage)
+    assert [reason for table in tables for reason in table["reject_reason"].to_pylist()] == ["transport: HTTP 503"] * 16
+    assert usage.outages == []
+    tables = run_worker(handle, *batches, usage=usage)
+    assert sum(table.num_rows for table in tables) < 20
+    [message] = set(usage.outages)
+    assert "20 requests in a row have failed" in message
 
 
 def test_usage_is_counted_for_every_batch():
@@ -172,7 +227,7 @@ def test_the_server_is_checked_before_any_work(models_requests, status):
     assert models_requests.sent == [("http://server/v1/models", {"Authorization": "Bearer sk-secret"})]
 
 
-@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("status", [401, 402, 403])
 def test_a_refused_key_is_an_error_that_does_not_show_it(models_requests, status):
     models_requests.status = status
     with pytest.raises(UserError, match=rf"the key in TEST_LLM_KEY is refused \(HTTP {status}\)") as raised:

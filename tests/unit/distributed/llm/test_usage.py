@@ -3,7 +3,7 @@ import time
 import pyarrow as pa
 import pytest
 import requests
-from llm_test_tasks import RecordingUsage, word_rows
+from llm_test_tasks import RecordingUsage, Reference, word_rows
 
 from reasonembed.distributed.llm import usage as module
 from reasonembed.distributed.llm.usage import (
@@ -13,7 +13,9 @@ from reasonembed.distributed.llm.usage import (
     prefix_cache_counters,
     report_usage,
 )
+from reasonembed.llm.circuit_breaker import EngineUnavailable
 from reasonembed.llm.protocol import Answer
+from reasonembed.llm.reject_reasons import TOO_LONG
 from reasonembed.llm.task_rows import scratch_schema
 
 PAGE = """\
@@ -129,6 +131,36 @@ def test_the_reporter_casts_rows_to_the_schema_and_counts_them():
     assert reported.schema == schema
     assert reported.equals(table)
     assert usage.counts == [(2, 1, 8, 2)]
+
+
+def test_the_reporter_leaves_out_rows_that_wait_for_a_working_engine(monkeypatch):
+    monkeypatch.setattr(module.ray, "get", Reference.get)
+    rows, usage = word_rows(), RecordingUsage()
+    failed, too_long = Answer(error="transport: RuntimeError: CUDA error"), Answer(error=TOO_LONG, permanent=True)
+    table = rows.table([{"id": str(n)} for n in range(6)], [*[failed] * 5, too_long])
+    schema = scratch_schema(rows.task.schema)
+    assert UsageReporter(schema, usage)(table)["id"].to_pylist() == ["5"]
+    assert usage.counts == [(1, 1, 0, 0)]
+    [message] = usage.outages
+    assert message.startswith("llm.engine vllm: all 5 requests of a batch have failed (transport: RuntimeError")
+    with pytest.raises(EngineUnavailable):
+        UsageReporter(schema, None)(table)
+
+
+def test_a_few_failures_of_the_engine_are_written_to_be_repeated():
+    rows, usage = word_rows(), RecordingUsage()
+    failed = Answer(error="transport: RuntimeError: CUDA error")
+    table = rows.table([{"id": str(n)} for n in range(5)], [*[failed] * 4, Answer(text="no JSON")])
+    assert UsageReporter(scratch_schema(rows.task.schema), usage)(table).num_rows == 5
+    assert usage.outages == []
+
+
+def test_the_counting_actor_holds_the_first_outage():
+    actor = module._UsageActor.__ray_metadata__.modified_class()
+    assert actor.outage() is None
+    actor.report_outage("first")
+    actor.report_outage("second")
+    assert actor.outage() == "first"
 
 
 @pytest.mark.parametrize("usage", [None, RecordingUsage()])

@@ -113,12 +113,21 @@ def test_the_output_of_the_engine_becomes_a_row():
             "prompt and answer do not fit into llm.max_model_len",
             False,
         ),
-        ("RuntimeError: out of memory\nTraceback", "engine: RuntimeError: out of memory", True),
+        ("RuntimeError: out of memory\nTraceback", "transport: RuntimeError: out of memory", True),
     ],
 )
 def test_an_error_of_the_engine_becomes_a_rejected_row(error, reason, retriable):
     row = vllm_engine._result(word_rows(), {DATA_COLUMN: {"id": "1", "text": "a", ERROR_COLUMN: error}})
     assert (row["word"], row["reject_reason"], row["retriable"]) == (None, reason, retriable)
+
+
+def test_a_slash_at_the_end_of_a_name_is_left_out(tmp_path):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 12}))
+    assert attempt(model="maker/model/").model == "maker/model"
+    with_adapter = attempt(annotate={"lora": f"{tmp_path}/"})
+    assert with_adapter.adapter == str(tmp_path)
+    assert vllm_engine.engine_arguments(with_adapter)["max_lora_rank"] == 16
+    assert attempt().adapter is None
 
 
 @pytest.mark.parametrize("key", [int, str])
