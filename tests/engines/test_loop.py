@@ -1,6 +1,7 @@
 """The training loop on real engines: the result is the same on one rank or two, in any ZeRO stage, resumed or not."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from processes import free_port
 
 from reasonembed.config import Encode, Train
 from reasonembed.errors import UserError
-from reasonembed.redapter.training_loop import NonFiniteLoss
+from reasonembed.redapter.nonfinite import NonFiniteGradient, NonFiniteLoss
 
 EVERY_TERM = {
     "positives": 2,
@@ -43,6 +44,21 @@ RUNS = {
     "zero 1, lora": {"zero_stage": 1, **LORA},
     "zero 1, lora, grad cache": {"zero_stage": 1, **LORA, **GRAD_CACHE},
 }
+POISONED = {
+    "torch": {},
+    "torch, grad cache": {},
+    "zero 0": {},
+    "zero 0, bfloat16": {"dtype": "bfloat16"},
+    "zero 1": {},
+    "zero 1, bfloat16": {},
+    "zero 1, lora": {},
+    "zero 2": {},
+    "zero 2, bfloat16": {"dtype": "bfloat16"},
+    "zero 3": {},
+    "zero 3, bfloat16": {},
+    "zero 3, grad cache": {},
+}
+"""Runs whose second step has a gradient that is not finite, on one of two ranks."""
 # Dropout and rounding in bfloat16 depend on the number of ranks.
 SAME_ON_ONE_RANK = [name for name in RUNS if "lora" not in name and "bfloat" not in name]
 
@@ -88,9 +104,67 @@ def run(model, settings, folder=None, resume_from=None):
         lambda *_: None,
         on_checkpoint,
     )
+    return {
+        "history": state.history,
+        "held_out": state.held_out,
+        "intensity": state.intensity,
+        "weights": weight_sums(engine),
+    }
+
+
+def weight_sums(engine):
     with engine.gathered_weights():
-        weights = {n: p.detach().double().sum().item() for n, p in engine.model.named_parameters() if p.requires_grad}
-    return {"history": state.history, "held_out": state.held_out, "intensity": state.intensity, "weights": weights}
+        return {n: p.detach().double().sum().item() for n, p in engine.model.named_parameters() if p.requires_grad}
+
+
+def run_poisoned(model, settings):
+    """Trains two steps, the second with a gradient that is not finite on rank 1; returns what all ranks observe."""
+    from reasonembed.embedder.model import Embedder
+    from reasonembed.redapter import training_loop
+
+    engines, weights, finite = [], [], []
+    forward = Embedder.forward
+
+    def poisoned(self, **inputs):
+        vectors = forward(self, **inputs)
+        return vectors + torch.sqrt((vectors * 0).sum())  # adds 0; its gradient is not a number
+
+    def on_step(step, figures):
+        assert math.isfinite(figures["loss"])
+        if dist.get_rank() == 1:
+            Embedder.forward = poisoned
+
+    def on_checkpoint(engine, state):
+        engines.append(engine)
+        weights.append(weight_sums(engine))
+        finite.append(engine.weights_are_finite())
+
+    batches = MemoryBatches(training_rows(), settings)
+    embedder = Embedder.load(str(model), dtype=getattr(torch, settings.dtype))
+    try:
+        training_loop.train(embedder, batches, settings, Encode(), 0, None, on_step, on_checkpoint)
+    except NonFiniteGradient as error:
+        [engine], [before] = engines, weights
+        unchanged = weight_sums(engine) == before
+        if dist.get_rank() == 1:
+            # Of ZeRO-3 every rank has a part of each weight.
+            poison_weight(engine)
+        return {
+            "step": error.step,
+            "queries": len(error.query_ids),
+            "unchanged": unchanged,
+            "finite": [*finite, engine.weights_are_finite()],
+        }
+    finally:
+        Embedder.forward = forward
+    return "the training went on"
+
+
+def poison_weight(engine):
+    """Makes this rank's copy, or with ZeRO-3 its part, of one weight infinite."""
+    parameter = next(parameter for parameter in engine.model.parameters() if parameter.requires_grad)
+    with torch.no_grad():
+        getattr(parameter, "ds_tensor", parameter).view(-1)[0] = float("inf")
 
 
 def run_rank(rank, world, port, model, folder):
@@ -113,6 +187,14 @@ def run_rank(rank, world, port, model, folder):
         ) as caught:
             run(model, settings_of("torch", 1, learning_rate=1e30))
         assert len(caught.value.query_ids) == 6
+    if world == 2:
+        for name, changes in POISONED.items():
+            settings = settings_of(
+                name.replace(", bfloat16", "") if changes else name, 2, checkpoint_steps=1, **changes
+            )
+            outcomes = [None, None]
+            dist.all_gather_object(outcomes, run_poisoned(model, settings))
+            results[f"{name}, poisoned"] = outcomes
     if rank == 0:
         (folder / f"{world}.json").write_text(json.dumps(results))
     dist.destroy_process_group()
@@ -139,6 +221,8 @@ def assert_equal_results(one, other):
 
 def test_the_loss_falls_and_every_query_is_logged(results):
     for name, result in results[2].items():
+        if "poisoned" in name:
+            continue
         if "lora" not in name:  # with dropout the loss of a single step is random
             assert losses(result)[-1] < losses(result)[0], name
         assert [figures["learning_rate"] for figures in result["history"]][-1] < 1e-3
@@ -177,6 +261,12 @@ def test_resumed_equals_uninterrupted_to_the_last_bit(results, name):
 @pytest.mark.parametrize("name", ["torch", "zero 0"])
 def test_a_checkpoint_without_shards_can_be_resumed_by_another_number_of_ranks(results, name):
     assert_equal_results(results[1][f"{name}, resumed from two ranks"], results[2][name])
+
+
+@pytest.mark.parametrize("name", list(POISONED))
+def test_a_gradient_that_is_not_finite_ends_the_training_on_all_ranks_before_the_weights_change(results, name):
+    expected = {"step": 1, "queries": 6, "unchanged": True, "finite": [True, False]}
+    assert results[2][f"{name}, poisoned"] == [expected, expected]
 
 
 WITHOUT_DEEPSPEED = """

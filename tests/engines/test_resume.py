@@ -186,6 +186,25 @@ def test_losing_the_driver_and_a_worker_changes_no_number(
     assert intensity["intensity"].to_pylist() == pytest.approx([value for *_, value in expected_intensity], rel=1e-6)
 
 
+def test_a_damaged_checkpoint_changes_no_number(uninterrupted, data, tiny_model, tmp_path):
+    stage, root, path = ZERO_STAGES[0], tmp_path / "runs", tmp_path / "config.yaml"
+    train = settings(data, tiny_model, stage)
+    process = start_training(path, str(root), train)
+    wait_for(lambda: last_checkpoint(str(root)) >= 4, process, 300)
+    kill_driver(process)
+    [snapshot] = root.glob("train/*/.work/train/checkpoint_manager_snapshot.json")
+    name = json.loads(snapshot.read_text())["latest_checkpoint_result"]["checkpoint_dir_name"]
+    largest = max((snapshot.parent / name / "state").iterdir(), key=lambda file: file.stat().st_size)
+    os.truncate(largest, largest.stat().st_size // 2)
+
+    _, history, _, log = read_result(start_training(path, str(root), train))
+    text = " ".join(log.split())
+    assert f"checkpoint {name} of step" in text
+    assert f"is damaged (state/{largest.name} has" in text
+    assert "resumed at" in text
+    assert history == uninterrupted[stage][0]
+
+
 def test_a_loss_that_is_not_finite_ends_the_job_and_records_the_queries(data, tiny_model, tmp_path):
     train = settings(data, tiny_model, 1) | {"workers": 1, "learning_rate": 1e30}
     process = start_training(tmp_path / "config.yaml", str(tmp_path / "runs"), train)

@@ -1,6 +1,6 @@
 """The embedder: loads, runs and saves a Sentence Transformers folder (modules, pooling, prompts, safetensors)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from reasonembed.embedder.model_source import local_folder
 from reasonembed.embedder.pooling import pool
 from reasonembed.embedder.sentence_transformers_layout import read_layout, write_layout
 from reasonembed.embedder.token_batches import token_batches
-from reasonembed.errors import UserError
+from reasonembed.errors import JobFailed, UserError
 
 transformers_logging.disable_progress_bar()
 
@@ -159,17 +159,26 @@ class Embedder(nn.Module):
         Args:
             folder: where to write.
             max_tokens: the length to which tools that load the folder cut texts.
+
+        Raises:
+            JobFailed: a weight is not a finite number; nothing is written.
         """
         if hasattr(self.backbone, "peft_config"):
             from reasonembed.embedder.peft_internals import merged_state
 
-            self.backbone.get_base_model().save_pretrained(
-                folder, state_dict=merged_state(self.backbone), safe_serialization=True
-            )
+            state = merged_state(self.backbone)
+            _check_finite(state.values(), folder)
+            self.backbone.get_base_model().save_pretrained(folder, state_dict=state, safe_serialization=True)
         else:
+            _check_finite(self.backbone.parameters(), folder)
             self.backbone.save_pretrained(folder, safe_serialization=True)
         self.tokenizer.save_pretrained(folder)
         write_layout(folder, self.dimension, self.pooling, min(max_tokens, self.context_length), self.prompts)
+
+
+def _check_finite(weights: Iterable[torch.Tensor], folder: Path) -> None:
+    if not all(bool(torch.isfinite(weight).all()) for weight in weights):
+        raise JobFailed(f"the model for {folder.name} has weights that are not finite numbers and is not saved")
 
 
 def _default_pooling(backbone: Any) -> str:

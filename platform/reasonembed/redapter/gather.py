@@ -56,6 +56,16 @@ def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
     return value
 
 
+def any_rank(flag: bool, device: torch.device | str = "cpu") -> bool:
+    """Returns whether the flag is set on any rank; every rank must call it.
+
+    Args:
+        flag: of this rank.
+        device: the device that the process group exchanges tensors on.
+    """
+    return bool(max_over_ranks(int(flag), device))
+
+
 def max_over_ranks(value: int, device: torch.device | str = "cpu") -> int:
     """Returns the largest value of all ranks.
 

@@ -15,15 +15,19 @@ import torch
 from reasonembed.config import Encode, Train
 from reasonembed.embedder.model import Embedder
 from reasonembed.embedder.prompts import query_text
-from reasonembed.errors import JobFailed
 from reasonembed.ids import digest
 from reasonembed.redapter.batch_plan import Example, TrainingStep, rows_per_rank
 from reasonembed.redapter.engines import TrainingEngine, create_engine
-from reasonembed.redapter.engines.training_engine import check_checkpoint_layout, write_checkpoint_layout
+from reasonembed.redapter.engines.training_engine import (
+    NonFiniteNorm,
+    check_checkpoint_layout,
+    write_checkpoint_layout,
+)
 from reasonembed.redapter.gather import gather, rank, sum_over_ranks, world_size
 from reasonembed.redapter.grad_cache import MicroBatches, accumulate_gradients, micro_batches, representations
 from reasonembed.redapter.held_out import evaluate_held_out
 from reasonembed.redapter.model_card import HELD_OUT_METRIC
+from reasonembed.redapter.nonfinite import NonFiniteGradient, NonFiniteLoss, NonFiniteWeights
 from reasonembed.redapter.objective import Vectors, query_losses, step_loss, uses_rewrites
 
 
@@ -65,23 +69,6 @@ class TrainingState:
         return not values or values[-1] == max(values)
 
 
-class NonFiniteLoss(JobFailed):
-    """Raised when the loss is not a finite number.
-
-    Args:
-        step: number of the step.
-        query_ids: the queries whose own losses are not finite.
-    """
-
-    def __init__(self, step: int, query_ids: Sequence[str]) -> None:
-        self.step, self.query_ids = step, list(query_ids)
-        shown = ", ".join(self.query_ids[:3]) + (", ..." if len(self.query_ids) > 3 else "")
-        super().__init__(f"step {step}: the loss of {len(self.query_ids)} queries is not a finite number ({shown})")
-
-    def __reduce__(self) -> tuple[type, tuple[int, list[str]]]:
-        return type(self), (self.step, self.query_ids)
-
-
 def train(
     model: Embedder,
     batches: BatchSource,
@@ -106,6 +93,7 @@ def train(
 
     Raises:
         NonFiniteLoss: the loss is not a finite number.
+        NonFiniteGradient: the norm of the gradient is not a finite number.
         UserError: the checkpoint was written by another number of workers.
     """
     engine = create_engine(model, settings)
@@ -129,7 +117,13 @@ def train(
 
 
 def save_checkpoint(engine: TrainingEngine, state: TrainingState, folder: Path, settings: Train) -> None:
-    """Writes this rank's part of a checkpoint from which ``train`` can resume."""
+    """Writes this rank's part of a checkpoint from which ``train`` can resume.
+
+    Raises:
+        NonFiniteWeights: a weight is not a finite number; nothing is written, on any rank.
+    """
+    if not engine.weights_are_finite():
+        raise NonFiniteWeights(state.step)
     engine.save(folder, asdict(state))
     write_checkpoint_layout(folder, settings)
 
@@ -204,7 +198,10 @@ class _StepRunner:
         else:
             engine.backward(loss)
         rate = learning_rate(settings, number, self._steps)
-        engine.step(rate)
+        try:
+            engine.step(rate)
+        except NonFiniteNorm as error:
+            raise NonFiniteGradient(number, step.query_ids) from error
         return figures | {"learning_rate": rate}, gather(intensity, counts).tolist()
 
     def _micro_batches(self, number: int, examples: list[Example]) -> dict[str, MicroBatches]:

@@ -4,6 +4,8 @@ import pyarrow as pa
 
 MODEL = "model"
 """Folder of the trained model."""
+TENSORBOARD = "tensorboard"
+"""Folder of TensorBoard's event files."""
 HISTORY = "history.json"
 """Figures of every step, in order."""
 INTENSITY = "intensity.parquet"

@@ -3,7 +3,7 @@ import torch
 
 from reasonembed.embedder.lora import add_adapters
 from reasonembed.embedder.model import Embedder
-from reasonembed.errors import UserError
+from reasonembed.errors import JobFailed, UserError
 
 TEXTS = ["The river and the rain", "ice"]
 
@@ -41,3 +41,14 @@ def test_a_saved_model_contains_the_adapters_and_the_live_weights_do_not_change(
 def test_the_error_for_an_unknown_target_names_the_layers_that_exist(tiny_model):
     with pytest.raises(UserError, match="no layer named q_proj; its linear layers end in dense, key, query, value"):
         add_adapters(Embedder.load(str(tiny_model)).backbone, 4, 8, 0.0, ["q_proj"])
+
+
+def test_a_model_whose_merged_weights_are_not_finite_is_not_saved(tiny_model, tmp_path):
+    embedder = with_trained_adapters(tiny_model)
+    with torch.no_grad():
+        for parameter in embedder.parameters():
+            if parameter.requires_grad:
+                parameter.fill_(1e30)  # finite, but not the product of two
+    with pytest.raises(JobFailed, match="weights that are not finite numbers and is not saved"):
+        embedder.save(tmp_path / "m", max_tokens=32)
+    assert not (tmp_path / "m").exists()

@@ -5,7 +5,7 @@ from sentence_transformers import SentenceTransformer
 
 from reasonembed.embedder.model import Embedder
 from reasonembed.embedder.model_source import resolve
-from reasonembed.errors import UserError
+from reasonembed.errors import JobFailed, UserError
 
 TEXTS = ["The river and the rain", "ice", "A bell makes a song when the echo comes near. " * 3, ""]
 
@@ -43,3 +43,12 @@ def test_vectors_that_are_not_finite_are_an_error(tiny_model):
         next(embedder.backbone.parameters()).fill_(float("nan"))
     with pytest.raises(UserError, match="not finite"):
         embedder.encode(["ice"], 32)
+
+
+def test_a_model_with_weights_that_are_not_finite_is_not_saved(tiny_model, tmp_path):
+    embedder = Embedder.load(str(tiny_model))
+    with torch.no_grad():
+        list(embedder.backbone.parameters())[-1].view(-1)[0] = float("inf")
+    with pytest.raises(JobFailed, match="weights that are not finite numbers and is not saved"):
+        embedder.save(tmp_path / "m", max_tokens=32)
+    assert not (tmp_path / "m").exists()

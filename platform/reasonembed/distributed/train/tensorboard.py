@@ -1,4 +1,4 @@
-"""TensorBoard event files of a training, stored in the artifact."""
+"""TensorBoard event files of a training."""
 
 import tempfile
 from collections.abc import Mapping
@@ -8,8 +8,6 @@ from tensorboardX import SummaryWriter
 
 from reasonembed import storage
 
-FOLDER = "tensorboard"
-
 
 class TensorBoardLog:
     """The event log that rank 0 writes.
@@ -17,12 +15,12 @@ class TensorBoardLog:
     Events go to a local folder first, because objects in an object store cannot be appended to.
 
     Args:
-        uri: of the artifact.
+        uri: of the log, which a resumed training continues.
         start: number of steps that are finished already; TensorBoard drops later events of an interrupted run.
     """
 
     def __init__(self, uri: str, start: int) -> None:
-        self._uri = storage.join(uri, FOLDER)
+        self._uri = uri
         self._folder = tempfile.TemporaryDirectory(prefix="reasonembed-tensorboard-")
         self._writer = SummaryWriter(self._folder.name, purge_step=start + 1)
 
@@ -32,6 +30,6 @@ class TensorBoardLog:
             self._writer.add_scalar(f"train/{name}", value, step)
 
     def publish(self) -> None:
-        """Uploads all events so far to the artifact."""
+        """Uploads all events so far."""
         self._writer.flush()
         storage.upload_tree(Path(self._folder.name), self._uri)

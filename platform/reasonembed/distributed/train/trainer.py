@@ -14,16 +14,20 @@ import ray.train
 import ray.train.torch
 
 from reasonembed import storage
-from reasonembed.artifacts import SCRATCH, Artifact
+from reasonembed.artifacts import Artifact, scratch_uri
 from reasonembed.config import Encode, Resources, Train
 from reasonembed.distributed.cluster import start_ray
 from reasonembed.distributed.data.training_batches import HELD_OUT_FILE, PART_PREFIX, STEPS_FILE, StreamedBatches
+from reasonembed.distributed.train.checkpoint_selection import check_run_folder, newest_whole_checkpoint
 from reasonembed.distributed.train.training_progress import training_progress
 from reasonembed.errors import JobFailed, UserError
+from reasonembed.redapter.checkpoint_manifest import find_damage, write_manifest
 from reasonembed.redapter.model_card import HELD_OUT_METRIC, MODEL_CARD_FILE, Origin, model_card
-from reasonembed.redapter.training_outputs import HISTORY, INTENSITY, INTENSITY_SCHEMA, MODEL
+from reasonembed.redapter.training_outputs import HISTORY, INTENSITY, INTENSITY_SCHEMA, MODEL, TENSORBOARD
 
 NONFINITE = "nonfinite.json"
+RUN_NAME = "train"
+"""Ray Train's name of the run, and of its folder in the scratch folder."""
 # A lost node, or a spot GPU that was reclaimed, counts as one failure; training resumes from the last checkpoint.
 MAX_FAILURES = 10
 
@@ -59,17 +63,19 @@ def batches_of(artifact: Artifact) -> StreamedBatches:
 def run_training(job: TrainJob) -> dict[str, Any]:
     """Trains, and writes the model, the history and the reasoning intensities below ``job.uri``.
 
-    An interrupted training resumes from its last checkpoint, which Ray Train finds below ``job.uri``.
+    An interrupted training resumes from its last checkpoint, which Ray Train finds in the scratch folder, or from an
+    earlier one if that is damaged.
 
     Returns:
         The figures of the stage: rows, steps, the last step's figures, and the best checkpoint where there is one.
 
     Raises:
-        JobFailed: the loss is not a finite number; a file lists the queries.
-        UserError: the checkpoint was written by another number of workers.
+        JobFailed: the loss, the gradient or a weight is not a finite number; a file lists the queries.
+        UserError: the checkpoint was written by another number of workers, or all checkpoints are damaged.
     """
+    check_run_folder(scratch_uri(job.uri, RUN_NAME))
     start_ray()
-    filesystem, path = storage.open_filesystem(storage.join(job.uri, SCRATCH))
+    filesystem, path = storage.open_filesystem(scratch_uri(job.uri))
     filesystem.create_dir(path, recursive=True)
     # In the main thread Ray Train would replace the handler of Ctrl-C for good, and an unfinished job would end with
     # exit code 0.
@@ -99,7 +105,7 @@ def _trainer(job: TrainJob, progress: Any, filesystem: pafs.FileSystem, path: st
         ),
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if resources.gpus else "gloo"),
         run_config=ray.train.RunConfig(
-            name="train",
+            name=RUN_NAME,
             storage_path=path,
             storage_filesystem=filesystem,
             checkpoint_config=ray.train.CheckpointConfig(
@@ -111,27 +117,30 @@ def _trainer(job: TrainJob, progress: Any, filesystem: pafs.FileSystem, path: st
 
 
 def _job_error(failure: Exception, uri: str) -> Exception:
-    """Returns the error with which the job ends; queries without a finite loss are listed in a file."""
+    """Returns the error with which the job ends; the queries of a step that is not finite are listed in a file."""
     query_ids = getattr(failure, "query_ids", None)
     if query_ids is None:
         return failure
-    path = storage.join(uri, SCRATCH, NONFINITE)
+    path = scratch_uri(uri, NONFINITE)
     storage.write_bytes(path, json.dumps({"step": failure.step, "query_ids": query_ids}, indent=1).encode())  # type: ignore[attr-defined]
-    return JobFailed(f"{failure}; all of them are in {path}")
+    return JobFailed(f"{failure}; all these queries are in {path}")
 
 
 def _publish(result: Any, job: TrainJob) -> dict[str, Any]:
     """Copies the history from the last checkpoint and the model from the best one into the artifact."""
     with result.checkpoint.as_directory() as folder:
+        _check_files(result, result.checkpoint, folder, HISTORY, job)
         record = json.loads((Path(folder) / HISTORY).read_text())
     checkpoint, best = result.checkpoint, {}
     if job.settings.dev_queries:
-        checkpoint, metrics = max(
-            result.best_checkpoints, key=lambda entry: (entry[1][HELD_OUT_METRIC], entry[1]["step"])
-        )
+        # A step that was repeated because its checkpoint was damaged has two; the path contains the time.
+        newest = {entry[1]["step"]: entry for entry in sorted(result.best_checkpoints, key=lambda entry: entry[0].path)}
+        checkpoint, metrics = max(newest.values(), key=lambda entry: (entry[1][HELD_OUT_METRIC], entry[1]["step"]))
         best = {"best_step": metrics["step"], f"best_{HELD_OUT_METRIC}": round(metrics[HELD_OUT_METRIC], 6)}
     with checkpoint.as_directory() as folder:
+        _check_files(result, checkpoint, folder, f"{MODEL}/", job)
         storage.upload_tree(Path(folder) / MODEL, storage.join(job.uri, MODEL))
+    storage.copy_tree(scratch_uri(job.uri, TENSORBOARD), storage.join(job.uri, TENSORBOARD))
     intensities = [
         {"step": step, "query_id": query_id, "intensity": value} for step, query_id, value in record["intensity"]
     ]
@@ -141,6 +150,18 @@ def _publish(result: Any, job: TrainJob) -> dict[str, Any]:
     figures: dict[str, Any] = {"rows": len(intensities), "steps": len(history)}
     figures |= {key: round(value, 6) for key, value in history[-1].items()}
     return figures | best
+
+
+def _check_files(result: Any, checkpoint: Any, folder: str, prefix: str, job: TrainJob) -> None:
+    """Raises an error if files of a checkpoint whose names begin with ``prefix`` are damaged."""
+    if damage := find_damage(Path(folder), include=lambda name: name.startswith(prefix)):
+        # Only the last checkpoint is written again by a training that resumes before it.
+        if checkpoint.path == result.checkpoint.path:
+            raise JobFailed(f"checkpoint {checkpoint.path} is damaged ({damage}); the same command repeats its steps")
+        raise UserError(
+            f"the best checkpoint, {checkpoint.path}, is damaged ({damage}); remove the folder "
+            f"{scratch_uri(job.uri, RUN_NAME)} to train from the start"
+        )
 
 
 def _run_worker(config: dict[str, Any]) -> None:
@@ -176,7 +197,7 @@ def _train(job: TrainJob, progress: Any) -> None:
     def on_step(done: int, figures: dict[str, float]) -> None:
         nonlocal tensorboard
         if rank() == 0:
-            tensorboard = tensorboard or TensorBoardLog(job.uri, done - 1)
+            tensorboard = tensorboard or TensorBoardLog(scratch_uri(job.uri, TENSORBOARD), done - 1)
             tensorboard.add(done, figures)
             progress.report.remote(done, figures["loss"])
 
@@ -193,16 +214,14 @@ def _train(job: TrainJob, progress: Any) -> None:
                 if finished:
                     record = {"history": state.history, "intensity": state.intensity}
                     (folder / HISTORY).write_text(json.dumps(record))
+            write_manifest(folder)
             metrics = {"step": state.step, **state.history[-1]}
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
     arguments = (model, job.batches, settings, job.encode, job.seed)
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        training_loop.train(*arguments, None, on_step, on_checkpoint)
-    else:
-        with checkpoint.as_directory() as folder:
-            training_loop.train(*arguments, Path(folder), on_step, on_checkpoint)
+    run_folder, device = scratch_uri(job.uri, RUN_NAME), ray.train.torch.get_device()
+    with newest_whole_checkpoint(progress, run_folder, device) as resume_from:
+        training_loop.train(*arguments, resume_from, on_step, on_checkpoint)
 
 
 def export_model(engine: Any, folder: Path, job: TrainJob, state: Any) -> None:
@@ -213,12 +232,22 @@ def export_model(engine: Any, folder: Path, job: TrainJob, state: Any) -> None:
         folder: where to write.
         job: the training.
         state: a ``TrainingState``.
-    """
-    from reasonembed.redapter.gather import rank
 
+    Raises:
+        NonFiniteWeights: a weight is not a finite number; raised on all ranks.
+    """
+    from reasonembed.redapter.gather import any_rank, rank
+    from reasonembed.redapter.nonfinite import NonFiniteWeights
+
+    model, failed = engine.model, False
     with engine.gathered_weights():
         if rank() == 0:
-            model = engine.model
-            model.save(folder, job.encode.max_tokens)
-            card = model_card(job.origin, model.pooling, model.dimension, state.step, state.history[-1])
-            (folder / MODEL_CARD_FILE).write_text(card, encoding="utf-8")
+            # The checkpoint has finite weights; those of merged adapters may still be infinite.
+            try:
+                model.save(folder, job.encode.max_tokens)
+                card = model_card(job.origin, model.pooling, model.dimension, state.step, state.history[-1])
+                (folder / MODEL_CARD_FILE).write_text(card, encoding="utf-8")
+            except JobFailed:
+                failed = True
+    if any_rank(failed, next(model.parameters()).device):
+        raise NonFiniteWeights(state.step)

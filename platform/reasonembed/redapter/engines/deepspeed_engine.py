@@ -14,7 +14,8 @@ import torch.distributed as dist
 
 from reasonembed.config import Train
 from reasonembed.embedder.model import Embedder
-from reasonembed.redapter.gather import world_size
+from reasonembed.redapter.engines.training_engine import NonFiniteNorm
+from reasonembed.redapter.gather import any_rank, world_size
 
 CHECKPOINT_TAG, STATE_KEY = "state", "reasonembed"
 
@@ -39,12 +40,17 @@ def deepspeed_config(settings: Train, workers: int) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
-        "gradient_clipping": settings.max_grad_norm,
+        "gradient_clipping": 0.0 if _clips_itself(settings) else settings.max_grad_norm,
         "zero_optimization": zero,
         "bf16": {"enabled": settings.dtype == "bfloat16"},
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 1 << 30,
     }
+
+
+def _clips_itself(settings: Train) -> bool:
+    """Returns whether the engine has to clip: without ZeRO in float32, DeepSpeed does not check the norm."""
+    return settings.zero_stage == 0 and settings.dtype == "float32"
 
 
 class DeepSpeedEngine:
@@ -62,7 +68,7 @@ class DeepSpeedEngine:
             os.environ.setdefault("DS_ACCELERATOR", "cpu")
         import deepspeed
 
-        from reasonembed.redapter.engines.deepspeed_internals import skip_op_probing
+        from reasonembed.redapter.engines.deepspeed_internals import clip_gradients, skip_op_probing
 
         if not on_gpu:
             skip_op_probing()
@@ -71,6 +77,12 @@ class DeepSpeedEngine:
             store = dist.HashStore()  # type: ignore[attr-defined]
             dist.init_process_group("nccl" if on_gpu else "gloo", store=store, rank=0, world_size=1)
         self._model = model
+        self._zero_stage = settings.zero_stage
+        if _clips_itself(settings):
+            # It runs inside DeepSpeed's step, after the sum over the ranks and before the weights change.
+            optimizer.register_step_pre_hook(
+                lambda *_: _check_norm(clip_gradients(model.parameters(), settings.max_grad_norm))
+            )
         self._engine, self._optimizer, *_ = deepspeed.initialize(
             model=model,
             optimizer=optimizer,
@@ -94,10 +106,29 @@ class DeepSpeedEngine:
         self._engine.backward(loss * world_size())
 
     def step(self, learning_rate: float) -> None:
-        """Sums the gradients over the ranks, clips them, updates the weights and clears the gradients."""
+        """Sums the gradients over the ranks, clips them, updates the weights and clears the gradients.
+
+        Raises:
+            NonFiniteNorm: the norm is not a finite number; no weight has changed.
+        """
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         self._engine.step()
+        # DeepSpeed skips a step whose norm is not finite, on all ranks, and says so only here.
+        if not self._engine.was_step_applied():
+            raise NonFiniteNorm(f"gradient norm {self._engine.get_global_grad_norm()}")
+
+    def weights_are_finite(self) -> bool:
+        """Returns whether all trained weights on all ranks are finite numbers."""
+        import deepspeed
+
+        finite = True
+        trained = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+        for parameter in trained:
+            # One at a time: ZeRO-3 has room for the whole of one parameter on every rank, as in a forward pass.
+            with deepspeed.zero.GatheredParameters([parameter], enabled=self._zero_stage == 3):
+                finite = finite and bool(torch.isfinite(parameter).all())
+        return not any_rank(not finite, trained[0].device)
 
     def save(self, folder: Path, state: dict[str, Any]) -> None:
         """Writes this rank's part of a checkpoint."""
@@ -116,3 +147,8 @@ class DeepSpeedEngine:
 
         with deepspeed.zero.GatheredParameters(list(self.model.parameters())):
             yield
+
+
+def _check_norm(norm: torch.Tensor) -> None:
+    if not torch.isfinite(norm):
+        raise NonFiniteNorm(f"gradient norm {norm.item()}")

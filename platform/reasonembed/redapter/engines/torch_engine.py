@@ -10,7 +10,8 @@ import torch.distributed as dist
 
 from reasonembed.config import Train
 from reasonembed.embedder.model import Embedder
-from reasonembed.redapter.gather import rank, world_size
+from reasonembed.redapter.engines.training_engine import NonFiniteNorm
+from reasonembed.redapter.gather import any_rank, rank, world_size
 
 CHECKPOINT_FILE = "plain.pt"
 
@@ -44,18 +45,29 @@ class TorchEngine:
         loss.backward()  # type: ignore[no-untyped-call]
 
     def step(self, learning_rate: float) -> None:
-        """Sums the gradients over the ranks, clips them, updates the weights and clears the gradients."""
+        """Sums the gradients over the ranks, clips them, updates the weights and clears the gradients.
+
+        Raises:
+            NonFiniteNorm: the norm is not a finite number; no weight has changed.
+        """
         if world_size() > 1:
             for parameter in self._trained:
                 # All ranks must take part in the all-reduce, even if the loss of one does not reach the parameter.
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
                 dist.all_reduce(parameter.grad)
-        torch.nn.utils.clip_grad_norm_(self._trained, self._max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self._trained, self._max_grad_norm)
+        if not torch.isfinite(norm):
+            raise NonFiniteNorm(f"gradient norm {norm.item()}")
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         self._optimizer.step()
         self._optimizer.zero_grad()
+
+    def weights_are_finite(self) -> bool:
+        """Returns whether all trained weights on all ranks are finite numbers."""
+        finite = all(bool(torch.isfinite(parameter).all()) for parameter in self._trained)
+        return not any_rank(not finite, self._trained[0].device)
 
     def save(self, folder: Path, state: dict[str, Any]) -> None:
         """Writes the checkpoint on rank 0."""

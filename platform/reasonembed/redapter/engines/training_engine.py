@@ -15,6 +15,10 @@ from reasonembed.redapter.gather import rank, world_size
 LAYOUT_FILE = "layout.json"
 
 
+class NonFiniteNorm(ArithmeticError):
+    """Raised by ``TrainingEngine.step``, on all ranks, when the norm of the gradient is not a finite number."""
+
+
 class TrainingEngine(Protocol):
     """The embedder, its gradients and its optimiser, on all ranks.
 
@@ -32,7 +36,14 @@ class TrainingEngine(Protocol):
         """Adds the gradient of this rank's part of the loss; may be called several times before ``step``."""
 
     def step(self, learning_rate: float) -> None:
-        """Sums the gradients over the ranks, clips them, updates the weights and clears the gradients."""
+        """Sums the gradients over the ranks, clips them, updates the weights and clears the gradients.
+
+        Raises:
+            NonFiniteNorm: the norm of the gradient of all ranks is not a finite number; no weight has changed.
+        """
+
+    def weights_are_finite(self) -> bool:
+        """Returns whether all trained weights are finite numbers; every rank must call it, and all get one answer."""
 
     def save(self, folder: Path, state: dict[str, Any]) -> None:
         """Writes this rank's part of a checkpoint."""

@@ -21,3 +21,14 @@ def test_small_parameters_are_sharded_in_stage_3():
         "overlap_comm": False,
         "stage3_param_persistence_threshold": 0,
     }
+
+
+def test_the_engine_clips_where_deepspeed_would_not_check_the_norm():
+    for stage, dtype, expected in (
+        (0, "float32", 0.0),
+        (0, "bfloat16", 0.5),
+        (1, "float32", 0.5),
+        (3, "bfloat16", 0.5),
+    ):
+        config = deepspeed_config(Train(workers=1, zero_stage=stage, dtype=dtype, max_grad_norm=0.5), 1)
+        assert config["gradient_clipping"] == expected

@@ -3,6 +3,7 @@ import torch
 
 from reasonembed.config import Train
 from reasonembed.redapter.engines.torch_engine import TorchEngine
+from reasonembed.redapter.engines.training_engine import NonFiniteNorm
 
 
 class Square(torch.nn.Module):
@@ -52,3 +53,25 @@ def test_a_checkpoint_holds_weights_optimiser_and_state(tmp_path):
     assert other.load(tmp_path) == {"step": 1}
     assert torch.equal(other.model.weight, engine.model.weight)
     assert other._optimizer.param_groups[0]["lr"] == 0.25
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e30])
+def test_a_norm_that_is_not_finite_changes_no_weight(value):
+    engine = engine_of(2.0)
+    backward(engine, 1.0)
+    engine.model.weight.grad.fill_(value)
+    if value == 1e30:
+        # Finite numbers whose squares are not.
+        engine._trained.append(torch.nn.Parameter(torch.zeros(1)))
+        engine._trained[1].grad = torch.full((1,), value)
+    with pytest.raises(NonFiniteNorm):
+        engine.step(0.1)
+    assert engine.model.weight.item() == 2.0
+
+
+def test_weights_that_are_not_finite_are_noticed():
+    engine = engine_of(2.0)
+    assert engine.weights_are_finite()
+    for value in (float("inf"), float("nan")):
+        engine.model.weight.data.fill_(value)
+        assert not engine.weights_are_finite()
