@@ -3,6 +3,9 @@
 Every ``uri`` is a local path or an S3 URI. pyarrow's filesystems move the data; boto3 makes the requests that they
 cannot (``s3_requests``). Credentials, region and endpoint come from the standard chain (``AWS_*`` variables,
 ``~/.aws``, instance roles).
+
+A small file that is written as a whole is on the disk, with its name, before the function returns. Requests to S3 are
+repeated for a minute and a half; then they fail with ``S3Unavailable``, and with ``S3AccessError`` if S3 refuses them.
 """
 
 import hashlib
@@ -15,14 +18,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from reasonembed import s3_requests
+from reasonembed.durability import create_file, make_folder, replace_file, sync_folder_tree
 from reasonembed.errors import UserError
+from reasonembed.s3_filesystem import explained, open_s3
 
 CHUNK_BYTES = 1 << 20
 CONCURRENT_REQUESTS = 16
@@ -64,30 +69,27 @@ def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
         UserError: the scheme is not supported.
     """
     if is_s3(uri):
-        options: dict[str, Any] = {"connect_timeout": 5, "request_timeout": 30}
-        if endpoint := s3_requests.endpoint_url():
-            scheme, _, host = endpoint.rpartition("://")
-            options |= {"endpoint_override": host, "scheme": scheme or "https"}
-        if region := os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"):
-            options["region"] = region
-        return pafs.S3FileSystem(**options), uri.removeprefix("s3://").rstrip("/")
+        return open_s3(), uri.removeprefix("s3://").rstrip("/")
     if "://" in uri:
         raise UserError(f"{uri}: only local paths and s3:// are supported")
     return pafs.LocalFileSystem(), absolute(uri)
 
 
+@explained
 def exists(uri: str) -> bool:
     """Returns whether there is a file or a folder."""
     filesystem, path = open_filesystem(uri)
     return bool(filesystem.get_file_info(path).type != pafs.FileType.NotFound)
 
 
+@explained
 def is_file(uri: str) -> bool:
     """Returns whether there is a file."""
     filesystem, path = open_filesystem(uri)
     return bool(filesystem.get_file_info(path).type == pafs.FileType.File)
 
 
+@explained
 def size(uri: str) -> int:
     """Returns the bytes of a file."""
     filesystem, path = open_filesystem(uri)
@@ -112,6 +114,7 @@ def check_writable(root: str) -> None:
         raise UserError(f"run.root {root} cannot be written: {reason}") from None
 
 
+@explained
 def read_bytes(uri: str) -> bytes:
     """Returns the content of a file."""
     filesystem, path = open_filesystem(uri)
@@ -119,54 +122,48 @@ def read_bytes(uri: str) -> bytes:
         return bytes(stream.read())
 
 
+@explained
 def write_bytes(uri: str, data: bytes) -> None:
-    """Writes a file. Readers never see a part of it: a local file gets its name when it is complete."""
+    """Writes a file. Readers never see a part of it: a local file gets its name when it is complete and on the disk."""
     filesystem, path = open_filesystem(uri)
-    if is_s3(uri):
-        with filesystem.open_output_stream(path) as stream:
-            stream.write(data)
+    if not is_s3(uri):
+        replace_file(Path(path), data)
         return
-    _write_temporary(Path(path), data).replace(path)
+    with filesystem.open_output_stream(path) as stream:
+        stream.write(data)
 
 
+@explained
 def put_if_absent(uri: str, data: bytes) -> bool:
     """Creates a file and returns True, or returns False when it exists: exactly one of two writers gets True."""
-    if is_s3(uri):
-        return s3_requests.put_if_absent(uri, data)
-    target = Path(absolute(uri))
-    temporary = _write_temporary(target, data)
-    try:
-        os.link(temporary, target)
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink()
-    return True
+    return s3_requests.put_if_absent(uri, data) if is_s3(uri) else create_file(Path(absolute(uri)), data)
 
 
-def _write_temporary(target: Path, data: bytes) -> Path:
-    """Returns a hidden file with the data, in the folder of the target."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    temporary.write_bytes(data)
-    return temporary
+@explained
+def sync_tree(uri: str) -> None:
+    """Puts all files below a local folder on the disk, before a record that lists them is written; S3 needs no call."""
+    if not is_s3(uri):
+        sync_folder_tree(Path(absolute(uri)))
 
 
+@explained
 def open_output(uri: str) -> pa.NativeFile:
     """Returns a stream that writes a file. The file has its name from the start: an unfinished artifact is recognized
     by its missing record."""
     filesystem, path = open_filesystem(uri)
     if not is_s3(uri):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(Path(path).parent)
     return filesystem.open_output_stream(path)
 
 
+@explained
 def delete_file(uri: str) -> None:
     """Deletes a file."""
     filesystem, path = open_filesystem(uri)
     filesystem.delete_file(path)
 
 
+@explained
 def delete_tree(uri: str) -> None:
     """Deletes a folder with all that is below it, if it exists."""
     filesystem, path = open_filesystem(uri)
@@ -174,6 +171,7 @@ def delete_tree(uri: str) -> None:
         filesystem.delete_dir(path)
 
 
+@explained
 def list_files(uri: str) -> list[str]:
     """Returns the sorted relative paths of all files below a URI, except those with a part that starts with a dot."""
     filesystem, path = open_filesystem(uri)
@@ -182,6 +180,7 @@ def list_files(uri: str) -> list[str]:
     return sorted(name for name in names if not any(part.startswith(".") for part in name.split("/")))
 
 
+@explained
 def list_folders(uri: str) -> list[str]:
     """Returns the sorted names of the folders directly below a URI."""
     filesystem, path = open_filesystem(uri)
@@ -189,6 +188,32 @@ def list_folders(uri: str) -> list[str]:
     return sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
 
 
+@explained
+def list_hidden_files(uri: str) -> list[str]:
+    """Returns the sorted names of the files directly below a URI that start with a dot."""
+    filesystem, path = open_filesystem(uri)
+    infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    names = [info.base_name for info in infos if info.type == pafs.FileType.File]
+    return sorted(name for name in names if name.startswith("."))
+
+
+@explained
+def file_state(uri: str) -> tuple[int, int]:
+    """Returns the size of a file in bytes and the time of its last change in nanoseconds."""
+    filesystem, path = open_filesystem(uri)
+    info = filesystem.get_file_info(path)
+    return int(info.size), int(info.mtime_ns)
+
+
+@explained
+def tree_bytes(uri: str) -> int:
+    """Returns the size of all files below a URI."""
+    filesystem, path = open_filesystem(uri)
+    infos = filesystem.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
+    return sum(info.size for info in infos if info.type == pafs.FileType.File)
+
+
+@explained
 def describe_file(root: str, name: str) -> FileEntry:
     """Returns the size and the hash of the file ``name`` below ``root``."""
     filesystem, path = open_filesystem(join(root, name))
@@ -217,12 +242,14 @@ def parquet_file(uri: str) -> Iterator[pq.ParquetFile]:
         yield pq.ParquetFile(source)
 
 
+@explained
 def read_columns(uri: str, names: Sequence[str] | None = None) -> pa.Table:
     """Returns columns of one Parquet file with the file's own types; all columns when no names are given."""
     with parquet_file(uri) as parquet:
         return parquet.read(columns=names)
 
 
+@explained
 def row_count(uri: str) -> int:
     """Returns the number of rows of one Parquet file."""
     with parquet_file(uri) as parquet:
@@ -277,6 +304,7 @@ def local_copy(uri: str, include: Callable[[str], bool] = lambda name: True) -> 
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@explained
 def upload_tree(folder: Path, uri: str) -> None:
     """Copies a local folder to a URI."""
     for path in sorted(file for file in folder.rglob("*") if file.is_file()):
@@ -288,3 +316,19 @@ def upload_tree(folder: Path, uri: str) -> None:
         else:
             Path(absolute(target)).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, absolute(target))
+
+
+@explained
+def copy_tree(source: str, target: str) -> None:
+    """Copies the files below a URI to another URI of the same store; local files are linked instead."""
+    for name in list_files(source):
+        if not is_s3(source):
+            path = Path(absolute(join(target, name)))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.link(absolute(join(source, name)), path)
+            continue
+        filesystem, key = open_filesystem(join(source, name))
+        target_key = open_filesystem(join(target, name))[1]
+        # Streamed, because S3 copies objects of at most 5 GB by itself.
+        with filesystem.open_input_stream(key) as reader, filesystem.open_output_stream(target_key) as writer:
+            shutil.copyfileobj(reader, writer, CHUNK_BYTES)

@@ -1,8 +1,10 @@
 import hashlib
+import os
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from fault_proxy import Fault
 
 from reasonembed import storage
 from reasonembed.errors import UserError
@@ -42,17 +44,19 @@ def test_a_folder_below_a_file_cannot_be_written(tmp_path):
     assert list((tmp_path / "runs").iterdir()) == []
 
 
-def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+@pytest.mark.parametrize("write", [storage.write_bytes, storage.put_if_absent])
+def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_other(tmp_path, monkeypatch, write):
     uri = str(tmp_path / "record.json")
     storage.write_bytes(uri, b"old")
 
-    def fail(path, data):
+    def fail(descriptor):
         raise OSError("disk full")
 
-    monkeypatch.setattr(Path, "write_bytes", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="disk full"):
-        storage.write_bytes(uri, b"new")
+        write(uri, b"new")
     assert storage.read_bytes(uri) == b"old"
+    assert list(tmp_path.iterdir()) == [tmp_path / "record.json"]
 
 
 def test_results_have_the_order_of_the_files(tmp_path):
@@ -85,3 +89,63 @@ def test_folders_are_uploaded_listed_and_deleted(tmp_path):
     assert not storage.exists(target)
     storage.delete_tree(target)
     assert storage.list_files(target) == storage.list_folders(target) == []
+
+
+def test_small_files_on_s3_start_no_multipart_upload(proxy):
+    storage.write_bytes("s3://bucket/small/record.json", b"x" * (4 << 20))
+    storage.write_table(pa.table({"a": [1, 2]}), "s3://bucket/small/t.parquet")
+    with storage.open_output("s3://bucket/small/part-0") as stream:
+        stream.write(b"part")
+    assert storage.list_files("s3://bucket/small") == ["part-0", "record.json", "t.parquet"]
+    assert storage.size("s3://bucket/small/record.json") == 4 << 20
+    assert {request.method for request in proxy.requests} == {"PUT", "GET", "HEAD"}
+    assert not [request.path for request in proxy.requests if "upload" in request.path]
+
+
+def test_files_on_s3_survive_a_store_that_answers_503_for_two_seconds(proxy):
+    proxy.fail(Fault(status=503, seconds=2))
+    storage.write_bytes("s3://bucket/faults/a", b"content")
+    proxy.fail(Fault(status=503, seconds=2))
+    assert storage.read_bytes("s3://bucket/faults/a") == b"content"
+    proxy.fail(Fault(cut="request", times=5))
+    assert storage.list_files("s3://bucket/faults") == ["a"]
+    proxy.fail(Fault(cut="answer", times=5))
+    storage.delete_tree("s3://bucket/faults")
+    assert not storage.exists("s3://bucket/faults/a")
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        storage.exists,
+        storage.size,
+        storage.read_bytes,
+        storage.list_files,
+        storage.row_count,
+        storage.delete_tree,
+        lambda uri: storage.write_bytes(uri, b""),
+        lambda uri: storage.put_if_absent(uri, b""),
+        lambda uri: storage.describe_file(uri, "a"),
+    ],
+)
+def test_expired_credentials_are_one_line_in_every_function(proxy, operation):
+    proxy.fail(Fault(status=400, code="ExpiredToken"))
+    with pytest.raises(UserError, match=r"^the credentials have expired; log in again") as caught:
+        operation("s3://bucket/a")
+    assert isinstance(caught.value, OSError)
+
+
+def test_a_bucket_that_cannot_be_written_is_one_line(proxy):
+    proxy.fail(Fault(status=403, code="AccessDenied", method="PUT"))
+    with pytest.raises(
+        UserError, match=r"^run.root s3://bucket/run cannot be written: the key is not allowed to write"
+    ):
+        storage.check_writable("s3://bucket/run")
+    with pytest.raises(UserError, match=r"^the key is not allowed to do this in bucket bucket: When"):
+        storage.write_bytes("s3://bucket/run/a", b"")
+
+
+def test_an_absent_object_is_not_found(proxy):
+    assert not storage.exists("s3://bucket/absent")
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes("s3://bucket/absent")
