@@ -7,75 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
+from fake_endpoint import DOCUMENTS, KEY, RECORD, VERSION, FakeEndpoint, encode_texts
 
 from reasonembed.artifacts import Artifact
-from reasonembed.config import Encode, Serve
-from reasonembed.serving.active_index import IndexVersion
-from reasonembed.serving.api import MAX_CHARS, create_app
-from reasonembed.serving.api_keys import ApiKeys
-from reasonembed.serving.encoders import ServedModel
-from reasonembed.serving.service import SearchService
-
-DOCUMENTS = [
-    {"doc_id": "d0", "task": "a", "text": "zero"},
-    {"doc_id": "d1", "task": "a", "text": "one"},
-    {"doc_id": "d2", "task": "b", "text": "two"},
-]
-RECORD = {
-    "stage": "index",
-    "fingerprint": "v1",
-    "finished": "2026-11-21T10:00:00Z",
-    "figures": {"rows": 3, "dimension": 4, "tasks": ["a", "b"]},
-    "config": {"index": {"kind": "flat", "bm25": True}},
-    "inputs": {},
-}
-VERSION = IndexVersion("index/v1", Artifact("index/v1", RECORD), ServedModel("org/fake", "m", Encode()), (2, 4))
-KEY = "a-key-of-ann-0000001"
-
-
-class FakeStore:
-    """Finds the same documents for every query, and records the dense searches."""
-
-    def __init__(self):
-        self.searches = []
-
-    async def search_dense(self, uri, vectors, k, document_filter):
-        self.searches.append((k, document_filter.task, document_filter.exclude_ids))
-        return [(np.array([1, 2, 0])[:k], np.array([0.9, 0.5, 0.1])[:k]) for _ in vectors]
-
-    async def search_bm25(self, uri, query, k, document_filter):
-        return np.array([2])[:k], np.array([7.0])[:k]
-
-    async def documents(self, uri, positions):
-        return {position: DOCUMENTS[position] for position in positions}
-
-
-async def encode_texts(uri, texts, kind, instruction):
-    """Encodes a text as its length; counts words as tokens. The text "slow" takes five seconds."""
-    if "slow" in texts:
-        await asyncio.sleep(5)
-    return np.array([[len(text), 0, 0, 1] for text in texts], np.float32), sum(len(text.split()) for text in texts)
-
-
-class FakeEndpoint:
-    """The API over fakes, with a client on the same machine.
-
-    Args:
-        keys: by holder.
-        settings: of the section ``serve``.
-    """
-
-    def __init__(self, keys=None, **settings):
-        self.settings = Serve(**settings)
-        self.store, self.records = FakeStore(), []
-        self.service = SearchService(encode_texts, self.store, self.settings)
-        self.service.active_index.version = VERSION
-        app = create_app(self.service, self.settings, ApiKeys(keys or {}), self.records.append)
-        self.http = TestClient(app, client=("127.0.0.1", 5000))
-
-    def post(self, path, body, **headers):
-        return self.http.post(path, json=body, headers=headers)
+from reasonembed.serving.limits import MAX_CHARS
 
 
 @pytest.fixture
@@ -118,7 +53,7 @@ def test_an_index_without_bm25_accepts_only_dense_searches(endpoint):
 
 def test_an_unexpected_error_has_the_format_of_the_others(endpoint):
     endpoint.store.documents = None
-    http = TestClient(endpoint.http.app, client=("127.0.0.1", 1), raise_server_exceptions=False)
+    http = endpoint.client(raise_server_exceptions=False)
     response = http.post("/v1/search", json={"query": "q"})
     assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
 
@@ -197,7 +132,8 @@ def test_late_responses_and_slow_requests_are_refused():
 
     async def never_ends():
         sent = []
-        scope = {"type": "http", "method": "POST", "path": "/v1/search", "headers": [], "client": ("::1", 1)}
+        scope = {"type": "http", "method": "POST", "path": "/v1/search", "client": ("::1", 1)}
+        scope["headers"] = [(b"host", b"localhost:8000")]
 
         async def receive():
             if sent:
@@ -210,7 +146,7 @@ def test_late_responses_and_slow_requests_are_refused():
         async def send(message):
             response.append(message)
 
-        await endpoint.http.app(scope, receive, send)
+        await endpoint.app(scope, receive, send)
         return response[0]["status"], json.loads(response[1]["body"])["error"]["code"]
 
     assert asyncio.run(never_ends()) == (408, "slow_request")
@@ -245,11 +181,10 @@ def test_a_request_needs_a_valid_key_below_its_rate_limit():
 
 
 def test_without_keys_only_this_machine_is_served(endpoint):
-    app = endpoint.http.app
     for host in ("10.0.0.7", "2001:db8::1", "somewhere"):
-        response = TestClient(app, client=(host, 1)).post("/v1/search", json={"query": "x"})
+        response = endpoint.client(host).post("/v1/search", json={"query": "x"})
         assert (response.status_code, response.json()["error"]["code"]) == (403, "no_keys")
-    assert TestClient(app, client=("::1", 1)).post("/v1/search", json={"query": "x"}).status_code == 200
+    assert endpoint.client("::1").post("/v1/search", json={"query": "x"}).status_code == 200
 
 
 @pytest.mark.parametrize("log_queries", [False, True])

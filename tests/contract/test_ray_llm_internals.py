@@ -23,6 +23,7 @@ from reasonembed.distributed.llm.ray_llm_internals import (
     ENGINE_STAGE,
     ERROR_COLUMN,
     label_placement_groups,
+    limit_restarts,
     own_columns,
     replace_postprocess,
 )
@@ -164,6 +165,16 @@ def test_the_placement_groups_of_the_engines_can_be_replaced(make_processor, mon
             "bundle_label_selector": [{"ray-subcluster": "gpu-spot"}] * 2,
         }
     ]
+
+
+def test_the_restarts_of_the_engines_can_be_limited(make_processor):
+    processor, dataset = make_processor(), RecordedDataset()
+    stage = processor.get_stage_by_name(ENGINE_STAGE)
+    assert "max_restarts" not in stage.map_batches_kwargs  # Ray Data restarts them without end
+    limit_restarts(processor, 4)
+    processor(dataset)
+    [options] = [options for function, options in dataset.batch_maps if function is stage.fn]
+    assert options["max_restarts"] == 4
 
 
 def test_one_gpu_needs_no_placement_group(make_processor):

@@ -197,19 +197,24 @@ class Plan(Section):
 
 
 class Serve(Section):
-    """The HTTP endpoint. Limits apply to each gateway; several gateways together allow a multiple of them."""
+    """The HTTP endpoint. ``requests_per_minute`` and ``waiting`` apply to each gateway; several gateways together allow
+    a multiple of them. The other limits apply to each request."""
 
     affects: ClassVar[Affects] = RESOURCES
 
     host: str = "127.0.0.1"
     """Address to listen on; any address but the machine's loopback address needs API keys."""
+    allowed_hosts: list[str] = []
+    """Names that the ``Host`` header of a request may contain if there are no API keys, in addition to ``host``,
+    ``localhost`` and the loopback addresses. Other names are refused, because a web page can let its own name point to
+    this machine."""
     port: int = Field(8000, ge=1, le=65535)
     """Port to listen on."""
     index: str | None = None
     """Folder of a finished index. When left out, the index that the pointer ``<run.root>/index/latest`` names, which is
     replaced when the pointer changes."""
     poll_seconds: float = Field(5, gt=0)
-    """Seconds between two checks of the pointer."""
+    """Seconds between two checks of the pointer and, at least one second apart, of ``keys_file``."""
     engine: Literal["transformers", "vllm"] = "transformers"
     """Engine that runs the model."""
     gpu_memory: float = Field(0.9, gt=0, le=1)
@@ -226,18 +231,25 @@ class Serve(Section):
     batch_tokens: int = Field(4096, ge=8)
     """Largest number of tokens in a batch, which may contain texts of several requests."""
     keys_file: str | None = None
-    """File with one API key per line, as ``name: key``; when left out, such lines are read from the environment
-    variable ``SERVE_API_KEYS``."""
+    """File with one API key per line, as ``name: key``; it is read again when it changes. When left out, such lines are
+    read from the environment variable ``SERVE_API_KEYS``."""
     requests_per_minute: int = Field(0, ge=0)
     """Largest number of requests per minute with one key; 0: no limit."""
     body_bytes: int = Field(4 << 20, ge=1024)
     """Largest size of a request in bytes."""
     texts: int = Field(256, ge=1)
     """Largest number of texts in a request."""
+    hits: int = Field(10_000, ge=1)
+    """Largest number of documents that a search may request: its questions times ``top_k``."""
+    bm25_chars: int = Field(65_536, ge=1)
+    """Largest number of characters in all questions of a search by BM25."""
+    response_bytes: int = Field(32 << 20, ge=1024)
+    """Largest size of a response in bytes."""
     tokens: int = Field(65_536, ge=8)
     """Largest number of tokens in a request, counted after each text was cut to the model's limit."""
     waiting: int = Field(512, ge=1)
-    """Largest number of texts that wait or are being encoded; further requests are refused until there are fewer."""
+    """Largest number of texts that wait, are being encoded or are searched by BM25; further requests are refused until
+    there are fewer."""
     timeout_seconds: float = Field(30, gt=0)
     """Time limit of a request in seconds; a request that takes longer is refused."""
     log_queries: bool = False

@@ -1,9 +1,6 @@
 """The HTTP API of the search service, as a FastAPI application."""
 
-import base64
-import json
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,19 +14,25 @@ from reasonembed.config import Serve
 from reasonembed.serving import messages
 from reasonembed.serving.active_index import IndexVersion
 from reasonembed.serving.api_keys import ApiKeys
+from reasonembed.serving.event_loop import run_in_thread_if
+from reasonembed.serving.index_record import finished_at
 from reasonembed.serving.index_shards import DocumentFilter
+from reasonembed.serving.json_pieces import dump_json, embedding_pieces, join_pieces, search_pieces
+from reasonembed.serving.limits import DECIMAL_BYTES, check_texts, check_vectors
 from reasonembed.serving.middleware import RequestMiddleware, RequestRecord, error_body
 from reasonembed.serving.refusals import RequestRefused
 from reasonembed.serving.service import SearchService
 
-MAX_CHARS = 200_000  # of a text, because the tokenizer reads a text whole before it is cut
+LOOP_BYTES = 1 << 18  # of a response that is encoded on the event loop, in about 2 ms; a larger one takes a thread
+HIT_BYTES = 150  # of a hit beside its text, roughly
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": messages.ErrorResponse, "description": description}
     for status, description in {
         401: "No valid key.",
+        403: "Without keys: not sent by a program on the endpoint's own machine.",
         404: "Unknown task or model.",
         408: "The request arrived too slowly.",
-        413: "Too large.",
+        413: "The request, or its response, is too large.",
         422: "Not a valid request.",
         429: "The key has sent too many requests.",
         503: "Not ready or overloaded: retry after `Retry-After` seconds.",
@@ -58,8 +61,9 @@ def create_app(
     )
     _add_error_handlers(app)
 
-    def check_texts(texts: Sequence[str], request: Request) -> IndexVersion:
-        _check_texts(texts, settings)
+    def begin(texts: Sequence[str], request: Request) -> IndexVersion:
+        """Checks the texts of a request, completes its record, and returns the version that answers it."""
+        check_texts(texts, settings)
         version = service.version
         record = request.state.record
         record.details |= {"texts": len(texts), "model": version.model.name, "index": version.id}
@@ -67,11 +71,16 @@ def create_app(
             record.details["queries"] = list(texts)
         return version
 
+    async def large_response(size: int, pieces: Iterator[str]) -> Response:
+        """Encodes a response that may be large; ``size`` is a rough number of bytes."""
+        body = await run_in_thread_if(size > LOOP_BYTES, join_pieces, pieces, settings.response_bytes)
+        return Response(body, media_type="application/json")
+
     @app.post("/v1/search", response_model=messages.SearchResponse, responses=ERROR_RESPONSES)
     async def search(body: messages.SearchRequest, request: Request) -> Response:
         """Returns documents for one question or several, best first."""
         queries = body.queries()
-        version = check_texts(queries, request)
+        version = begin(queries, request)
         if body.task is not None and body.task not in version.tasks:
             raise RequestRefused(
                 404, "unknown_task", f"no task {body.task!r}; the tasks are {', '.join(version.tasks)}"
@@ -84,41 +93,36 @@ def create_app(
             body.fusion,
             body.top_k,
             DocumentFilter(body.task, tuple(body.exclude_ids)),
+            body.return_text,
         )
         request.state.record.details["tokens"] = tokens
-        if not body.return_text:
-            results = [[{key: hit[key] for key in hit if key != "text"} for hit in hits] for hits in results]
-        entries = [{"query": query, "hits": hits} for query, hits in zip(queries, results, strict=True)]
-        return _json_response({"model": version.model.name, "index": version.id, "results": entries})
+        size = sum(map(len, queries)) + sum(len(hit.get("text", "")) + HIT_BYTES for hits in results for hit in hits)
+        return await large_response(size, search_pieces(version.model.name, version.id, queries, results))
 
     @app.post("/v1/embeddings", response_model=messages.EmbeddingsResponse, responses=ERROR_RESPONSES)
     async def embeddings(body: messages.EmbeddingsRequest, request: Request) -> Response:
         """Returns unit vectors of texts as they are, in the format of OpenAI."""
-        version = check_texts(body.texts(), request)
+        version = begin(body.texts(), request)
         if body.model and body.model != version.model.name:
             raise RequestRefused(404, "model_not_found", f"no model {body.model!r}; {version.model.name!r} is live")
         if body.dimensions is not None and body.dimensions not in version.dimensions:
             allowed = ", ".join(map(str, version.dimensions)) or "no other length; it was not trained for any"
             raise RequestRefused(422, "invalid_request", f"dimensions: {version.model.name} can be cut to {allowed}")
+        in_base64 = body.encoding_format == "base64"
+        dimension = body.dimensions or int(version.index.figures["dimension"])
+        check_vectors(len(body.texts()), dimension, in_base64, settings)
         vectors, tokens = await service.embed(version, body.texts())
         request.state.record.details["tokens"] = tokens
         if body.dimensions is not None:
             vectors = vectors[:, : body.dimensions]
             vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        rows = _encode_base64(vectors) if body.encoding_format == "base64" else vectors.tolist()
-        return _json_response(
-            {
-                "object": "list",
-                "model": version.model.name,
-                "data": [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)],
-                "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-            }
-        )
+        size = vectors.size * DECIMAL_BYTES
+        return await large_response(size, embedding_pieces(version.model.name, vectors, tokens, in_base64))
 
     @app.get(
         "/v1/models",
         response_model=messages.ModelsResponse,
-        responses={status: ERROR_RESPONSES[status] for status in (401, 429, 503)},
+        responses={status: ERROR_RESPONSES[status] for status in (401, 403, 429, 503)},
     )
     async def models() -> Response:
         """Returns the model that is live, and the index that was built with it."""
@@ -134,7 +138,8 @@ def create_app(
         """Answers 200 while an index is live."""
         return _json_response({"status": "ready", "index": service.version.id})
 
-    return RequestMiddleware(app, settings, keys or ApiKeys({}), on_request)  # type: ignore[arg-type]
+    routes = {str(getattr(route, "path", "")) for route in app.routes}
+    return RequestMiddleware(app, settings, keys or ApiKeys({}), on_request, routes)  # type: ignore[arg-type]
 
 
 def _add_error_handlers(app: FastAPI) -> None:
@@ -165,12 +170,11 @@ def _add_error_handlers(app: FastAPI) -> None:
 
 
 def _model_info(version: IndexVersion) -> dict[str, Any]:
-    finished = datetime.strptime(version.index.record["finished"], "%Y-%m-%dT%H:%M:%S%z")
     figures = version.index.figures
     return {
         "id": version.model.name,
         "object": "model",
-        "created": int(finished.timestamp()),
+        "created": int(finished_at(version.index).timestamp()),
         "owned_by": "reasonembed",
         "index": version.id,
         "index_kind": version.index.record["config"]["index"]["kind"],
@@ -182,24 +186,6 @@ def _model_info(version: IndexVersion) -> dict[str, Any]:
     }
 
 
-def _check_texts(texts: Sequence[str], settings: Serve) -> None:
-    if not 1 <= len(texts) <= settings.texts:
-        raise RequestRefused(
-            422, "invalid_request", f"a request may have 1 to {settings.texts} texts, not {len(texts)}"
-        )
-    for text in texts:
-        if not text.strip():
-            raise RequestRefused(422, "invalid_request", "a text is empty")
-        if len(text) > MAX_CHARS:
-            raise RequestRefused(413, "too_long", f"a text may have {MAX_CHARS} characters, not {len(text)}")
-        if not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise RequestRefused(422, "invalid_request", "a text contains half of a surrogate pair; send valid Unicode")
-
-
-def _encode_base64(vectors: np.ndarray) -> list[str]:
-    return [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vectors]
-
-
 def _error_response(request: Request, refusal: RequestRefused, param: str | None = None) -> Response:
     request.state.record.code = refusal.code
     response = _json_response(error_body(refusal, param), refusal.status)
@@ -209,4 +195,4 @@ def _error_response(request: Request, refusal: RequestRefused, param: str | None
 
 
 def _json_response(content: Any, status: int = 200) -> Response:
-    return Response(json.dumps(content, ensure_ascii=False), status, media_type="application/json")
+    return Response(dump_json(content), status, media_type="application/json")

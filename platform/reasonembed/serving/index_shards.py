@@ -11,7 +11,7 @@ from reasonembed import artifacts, storage
 from reasonembed.artifacts import Artifact
 from reasonembed.config import Index
 from reasonembed.errors import UserError
-from reasonembed.retrieval.bm25 import Bm25
+from reasonembed.retrieval.bm25 import NUMBERS_FILE, STARTS_FILE, WEIGHTS_FILE, WORDS_FILE, Bm25
 from reasonembed.retrieval.fusion import top_k
 from reasonembed.retrieval.index_files import (
     BM25_FOLDER,
@@ -22,9 +22,11 @@ from reasonembed.retrieval.index_files import (
 )
 from reasonembed.retrieval.index_kinds import open_index
 from reasonembed.retrieval.sharded_index import ShardedIndex
+from reasonembed.serving.index_record import check_index_record
 
 TEXT = pa.large_string()
-REQUIRED_FIGURES = {"rows", "dimension", "shards", "shard_rows"}
+VECTOR_FILES = (INDEX_FILE, DOCUMENTS_FILE)
+BM25_FILES = tuple(f"{BM25_FOLDER}/{name}" for name in (WEIGHTS_FILE, NUMBERS_FILE, STARTS_FILE, WORDS_FILE))
 RankedPositions = tuple[np.ndarray, np.ndarray]
 """Search results of one query: positions (int64) in the whole index and scores (float32), best first."""
 
@@ -64,7 +66,7 @@ class IndexShards:
             )
         settings = Index.model_validate(index.record["config"]["index"])
         first, end = (round(shards * n / processes) for n in (process, process + 1))
-        _check_files(index, range(first, end))
+        _check_files(index, range(first, end), VECTOR_FILES + (BM25_FILES if settings.bm25 else ()))
         vector_indexes, bm25_weights, tables = [], [], []
         for shard in range(first, end):
             uri = storage.join(index.uri, shard_folder(shard))
@@ -119,13 +121,30 @@ class IndexShards:
         best = top_k(scores, k)
         return best + self._start, scores[best]
 
-    def documents(self, positions: Sequence[int]) -> dict[int, dict[str, str]]:
-        """Returns ``doc_id``, ``task`` and ``text`` by position, for those positions that lie in these shards."""
+    def documents(self, positions: Sequence[int], with_text: bool = True) -> dict[int, dict[str, str]]:
+        """Returns documents by position, for those positions that lie in these shards.
+
+        Args:
+            positions: in the whole index.
+            with_text: whether ``text`` is returned beside ``doc_id`` and ``task``.
+        """
+        columns = {name: column for name, column in self._columns.items() if with_text or name != "text"}
         return {
-            position: {name: column[position - self._start].as_py() for name, column in self._columns.items()}
-            for position in positions
-            if 0 <= position - self._start < len(self)
+            position: {name: column[position - self._start].as_py() for name, column in columns.items()}
+            for position in self._own(positions)
         }
+
+    def text_bytes(self, positions: Sequence[int]) -> int:
+        """Returns the size of the texts at those positions that lie in these shards."""
+        column, own = self._columns["text"], np.array(self._own(positions), np.int64) - self._start
+        if not len(own):
+            return 0
+        offsets = np.frombuffer(column.buffers()[1], np.int64)[column.offset :]
+        return int((offsets[own + 1] - offsets[own]).sum())
+
+    def _own(self, positions: Sequence[int]) -> list[int]:
+        """Returns those positions that lie in these shards."""
+        return [position for position in positions if 0 <= position - self._start < len(self)]
 
     def _allowed(self, document_filter: DocumentFilter) -> np.ndarray | None:
         """Returns (documents,) bool, True where a document passes the filter; None if all pass."""
@@ -141,31 +160,37 @@ class IndexShards:
         return mask
 
 
-def _check_files(index: Artifact, shards: Sequence[int]) -> None:
+def _check_files(index: Artifact, shards: Sequence[int], names: Sequence[str]) -> None:
+    """Compares the files of shards with the record.
+
+    Args:
+        index: artifact of the index.
+        shards: numbers of the shards.
+        names: files that the record must list for every shard, relative to the shard's folder.
+
+    Raises:
+        UserError: a file is not listed, is missing or differs.
+    """
     folders = tuple(f"{shard_folder(shard)}/" for shard in shards)
-    for entry in index.files:
-        if entry.path.startswith(folders):
-            exists = storage.exists(storage.join(index.uri, entry.path))
-            if not exists or storage.describe_file(index.uri, entry.path) != entry:
-                raise UserError(
-                    f"index {index.uri} is damaged: {entry.path} is missing or differs from its record; "
-                    "build the index again"
-                )
+    entries = {entry.path: entry for entry in index.files if entry.path.startswith(folders)}
+    for path in dict.fromkeys([*(folder + name for folder in folders for name in names), *entries]):
+        exists = path in entries and storage.exists(storage.join(index.uri, path))
+        if not exists or storage.describe_file(index.uri, path) != entries[path]:
+            raise UserError(
+                f"index {index.uri} is damaged: {path} is missing or differs from its record; build the index again"
+            )
 
 
 def load_index_artifact(uri: str) -> Artifact:
     """Returns the artifact of the index at a URI.
 
     Raises:
-        UserError: there is no finished index, or it has an earlier layout.
+        UserError: there is no finished index, its record is damaged, or it has an earlier layout.
     """
     index = artifacts.load(uri)
-    if index is None or index.stage != "index":
+    if index is None:
         raise UserError(f"no finished index at {uri}; run the pipeline first (make quickstart)")
-    if missing := REQUIRED_FIGURES - index.figures.keys():
-        raise UserError(
-            f"index {uri} was built by an earlier version (no {', '.join(sorted(missing))}); build the index again"
-        )
+    check_index_record(index)
     return index
 
 

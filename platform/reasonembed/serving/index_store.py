@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from reasonembed.serving.async_cache import AsyncCache
+from reasonembed.serving.event_loop import run_in_thread_if
 from reasonembed.serving.index_shards import (
     DocumentFilter,
     IndexShards,
@@ -14,6 +15,9 @@ from reasonembed.serving.index_shards import (
     load_index_artifact,
     merge_rankings,
 )
+from reasonembed.serving.limits import response_too_large
+
+LOOP_BYTES, LOOP_DOCUMENTS = 1 << 18, 100  # of documents that are read on the event loop; more are read in a thread
 
 
 class IndexStore(Protocol):
@@ -27,8 +31,14 @@ class IndexStore(Protocol):
     def search_bm25(self, uri: str, query: str, k: int, document_filter: DocumentFilter) -> Awaitable[RankedPositions]:
         """Returns the k documents with the best BM25 scores for a query."""
 
-    def documents(self, uri: str, positions: Sequence[int]) -> Awaitable[dict[int, dict[str, str]]]:
-        """Returns ``doc_id``, ``task`` and ``text`` by position."""
+    def documents(
+        self, uri: str, positions: Sequence[int], with_text: bool = True, max_bytes: int | None = None
+    ) -> Awaitable[dict[int, dict[str, str]]]:
+        """Returns ``doc_id``, ``task`` and, if wanted, ``text`` by position.
+
+        Raises:
+            RequestRefused: the texts have more than ``max_bytes`` bytes.
+        """
 
 
 class LocalStore:
@@ -55,9 +65,21 @@ class LocalStore:
         """Returns the k documents of these shards with the best BM25 scores for a query."""
         return await asyncio.to_thread((await self._indexes.get(uri)).search_bm25, query, k, document_filter)
 
-    async def documents(self, uri: str, positions: Sequence[int]) -> dict[int, dict[str, str]]:
-        """Returns ``doc_id``, ``task`` and ``text`` by position, for those positions that lie in these shards."""
-        return (await self._indexes.get(uri)).documents(positions)
+    async def documents(
+        self, uri: str, positions: Sequence[int], with_text: bool = True, max_bytes: int | None = None
+    ) -> dict[int, dict[str, str]]:
+        """Returns ``doc_id``, ``task`` and, if wanted, ``text`` by position, for those positions that lie in these
+        shards.
+
+        Raises:
+            RequestRefused: the texts have more than ``max_bytes`` bytes.
+        """
+        index = await self._indexes.get(uri)
+        text_bytes = index.text_bytes(positions) if with_text else 0
+        if max_bytes is not None and text_bytes > max_bytes:
+            raise response_too_large(max_bytes)
+        slow = text_bytes > LOOP_BYTES or len(positions) > LOOP_DOCUMENTS
+        return await run_in_thread_if(slow, index.documents, positions, with_text)
 
 
 class ShardedStore:
@@ -84,9 +106,16 @@ class ShardedStore:
         by_store = await asyncio.gather(*(store.search_bm25(uri, query, k, document_filter) for store in self._stores))
         return merge_rankings(by_store, k)
 
-    async def documents(self, uri: str, positions: Sequence[int]) -> dict[int, dict[str, str]]:
-        """Returns ``doc_id``, ``task`` and ``text`` by position."""
+    async def documents(
+        self, uri: str, positions: Sequence[int], with_text: bool = True, max_bytes: int | None = None
+    ) -> dict[int, dict[str, str]]:
+        """Returns ``doc_id``, ``task`` and, if wanted, ``text`` by position.
+
+        Raises:
+            RequestRefused: the texts in one store have more than ``max_bytes`` bytes.
+        """
         documents: dict[int, dict[str, str]] = {}
-        for of_store in await asyncio.gather(*(store.documents(uri, positions) for store in self._stores)):
+        calls = (store.documents(uri, positions, with_text, max_bytes) for store in self._stores)
+        for of_store in await asyncio.gather(*calls):
             documents |= of_store
         return documents

@@ -1,18 +1,17 @@
-"""Middleware around the API: checks key, rate, size and time of every request, and records its outcome."""
+"""Middleware around the API: checks access, size and time of every request, and records its outcome."""
 
 import asyncio
 import json
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Any
 
 from reasonembed.config import Serve
+from reasonembed.serving.access_control import AccessControl, is_public, route_path
 from reasonembed.serving.api_keys import ApiKeys
-from reasonembed.serving.rate_limiter import RateLimiter
 from reasonembed.serving.refusals import RequestRefused
 
 AsgiMessage = MutableMapping[str, Any]
@@ -20,7 +19,8 @@ Receive = Callable[[], Awaitable[AsgiMessage]]
 Send = Callable[[AsgiMessage], Awaitable[None]]
 AsgiApp = Callable[[AsgiMessage, Receive, Send], Awaitable[None]]
 
-PROTECTED_PREFIX = "/v1/"
+UNKNOWN_ROUTE = "unknown"
+POLICY_VIOLATION = 1008  # close code of a WebSocket
 REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
@@ -32,6 +32,9 @@ class RequestRecord:
     request_id: str
     method: str
     path: str
+    """As the client has sent it, with the prefix of the application."""
+    route: str = UNKNOWN_ROUTE
+    """Path of the route, for metrics; the same for all paths that do not exist."""
     key: str | None = None
     """Name of the key's holder."""
     status: int = 0
@@ -50,24 +53,35 @@ class RequestMiddleware:
         settings: the section ``serve``, with the limits.
         keys: that give access; without any, only requests from this machine are admitted.
         on_request: called with the record of every request when it ends.
+        routes: paths that exist in the application.
     """
 
     def __init__(
-        self, app: AsgiApp, settings: Serve, keys: ApiKeys, on_request: Callable[[RequestRecord], None]
+        self,
+        app: AsgiApp,
+        settings: Serve,
+        keys: ApiKeys,
+        on_request: Callable[[RequestRecord], None],
+        routes: Collection[str],
     ) -> None:
-        self._app, self._settings, self._keys, self._on_request = app, settings, keys, on_request
-        self._rate_limiter = RateLimiter(settings.requests_per_minute)
+        self._app, self._settings, self._on_request, self._routes = app, settings, on_request, frozenset(routes)
+        self._access = AccessControl(settings, keys)
 
     async def __call__(self, scope: AsgiMessage, receive: Receive, send: Send) -> None:
         """Handles one ASGI connection."""
+        if scope["type"] == "websocket":  # The API has none.
+            await send({"type": "websocket.close", "code": POLICY_VIOLATION})
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        path = route_path(scope)
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         client_id = headers.get("x-request-id", "")
         client_id_valid = REQUEST_ID.fullmatch(client_id) is not None
         request_id = client_id if client_id_valid else uuid.uuid4().hex
-        record = RequestRecord(request_id, scope["method"], scope["path"])
+        route = path if path in self._routes else UNKNOWN_ROUTE
+        record = RequestRecord(request_id, scope["method"], scope["path"], route)
         scope.setdefault("state", {})["record"] = record
         started, response_begun = time.perf_counter(), False
 
@@ -81,8 +95,9 @@ class RequestMiddleware:
 
         try:
             async with asyncio.timeout(self._settings.timeout_seconds):
-                if scope["path"].startswith(PROTECTED_PREFIX):
-                    self._admit(headers, scope.get("client"), record)
+                if not is_public(path):
+                    record.key = self._access.identify(scope["headers"], scope.get("client"))
+                    self._access.limit_rate(record.key)
                 await self._app(scope, await self._read_body(headers, receive), send_response)
         except RequestRefused as refusal:
             await _send_refusal(refusal, record, send_response)
@@ -93,22 +108,6 @@ class RequestMiddleware:
         finally:
             record.seconds = time.perf_counter() - started
             self._on_request(record)
-
-    def _admit(self, headers: dict[str, str], client: tuple[str, int] | None, record: RequestRecord) -> None:
-        """Checks the key and its rate limit, and notes the key's holder."""
-        if not self._keys:
-            if client is None or not is_loopback(client[0]):
-                raise RequestRefused(403, "no_keys", "this endpoint has no keys and serves only its own machine")
-            return
-        scheme, _, key = headers.get("authorization", "").partition(" ")
-        record.key = self._keys.holder(key.strip()) if scheme.lower() == "bearer" else None
-        if record.key is None:
-            raise RequestRefused(401, "invalid_api_key", "send a valid key as `Authorization: Bearer KEY`")
-        if seconds := self._rate_limiter.take(record.key):
-            limit = self._settings.requests_per_minute
-            raise RequestRefused(
-                429, "rate_limit_exceeded", f"a key may send {limit} requests per minute", retry_after=seconds
-            )
 
     async def _read_body(self, headers: dict[str, str], receive: Receive) -> Receive:
         """Reads the whole body, limits its size and the time it takes, and returns a function that replays it."""
@@ -139,14 +138,6 @@ class RequestMiddleware:
             return {"type": "http.request", "body": bytes(body), "more_body": False}
 
         return replay
-
-
-def is_loopback(host: str) -> bool:
-    """Returns whether only this machine can reach an address or host name."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def error_body(refusal: RequestRefused, param: str | None = None) -> dict[str, Any]:

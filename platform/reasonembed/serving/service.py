@@ -13,8 +13,10 @@ from reasonembed.errors import UserError
 from reasonembed.retrieval.fusion import Fusion, fuse_ranked_lists
 from reasonembed.serving.active_index import ActiveIndex, IndexVersion
 from reasonembed.serving.encoders import PromptKind, ServedModel
+from reasonembed.serving.event_loop import run_in_thread_if
 from reasonembed.serving.index_shards import ALL_DOCUMENTS, DocumentFilter, RankedPositions, load_index_artifact
 from reasonembed.serving.index_store import IndexStore
+from reasonembed.serving.limits import check_search
 from reasonembed.serving.refusals import RequestRefused
 
 SearchMode = Literal["dense", "bm25", "hybrid"]
@@ -23,6 +25,8 @@ EncodeTexts = Callable[[str, Sequence[str], PromptKind, str], Awaitable[tuple[np
 vectors and the number of tokens."""
 
 FUSION_DEPTH = 1000  # documents of each ranking that `hybrid` fuses
+# Queries that are fused, and documents whose results are built, on the event loop; more take a thread.
+LOOP_QUERIES, LOOP_HITS = 2, 1000
 # An index is accepted if this many of its own documents, searched by their texts, are found near the top.
 PROBES, PROBE_DEPTH, MIN_PROBE_MATCHES = 8, 10, 6
 
@@ -50,7 +54,7 @@ class SearchService:
         self._cut_dimensions, self._on_stage = cut_dimensions, on_stage
         self.active_index = ActiveIndex(self.load_version)
         self.waiting_texts = 0
-        """Texts whose vectors are not ready yet."""
+        """Texts that wait, are being encoded or are searched by BM25."""
 
     @property
     def version(self) -> IndexVersion:
@@ -77,16 +81,8 @@ class SearchService:
         Raises:
             RequestRefused: too many texts are waiting already, or these have too many tokens.
         """
-        limit = self._settings.waiting
-        if self.waiting_texts and self.waiting_texts + len(texts) > limit:
-            message = f"{self.waiting_texts} texts are waiting, the limit is {limit}"
-            raise RequestRefused(503, "overloaded", message, retry_after=1)
-        self.waiting_texts += len(texts)
-        try:
-            with self._timed("encode"):
-                return await self._encode_texts(version.uri, texts, kind, instruction)
-        finally:
-            self.waiting_texts -= len(texts)
+        with self._waiting(len(texts)), self._timed("encode"):
+            return await self._encode_texts(version.uri, texts, kind, instruction)
 
     async def search(
         self,
@@ -97,6 +93,7 @@ class SearchService:
         fusion: Fusion,
         top_k: int,
         document_filter: DocumentFilter,
+        with_text: bool = True,
     ) -> tuple[list[list[dict[str, Any]]], int]:
         """Searches the documents for each query.
 
@@ -108,18 +105,20 @@ class SearchService:
             fusion: how ``hybrid`` combines the two rankings, which have equal weights.
             top_k: number of documents per query.
             document_filter: documents that may be returned.
+            with_text: whether the documents' texts are returned.
 
         Returns:
-            For each query its documents, best first (``doc_id``, ``task``, ``text`` and ``score``); and the number of
+            For each query its documents, best first (``task``, ``doc_id``, ``text`` and ``score``); and the number of
             tokens of all queries.
 
         Raises:
-            RequestRefused: the index does not support the mode, or the service is overloaded.
+            RequestRefused: the index does not support the mode, the search is too large, or the service is overloaded.
         """
         if mode != "dense" and not version.index.record["config"]["index"]["bm25"]:
             raise RequestRefused(
                 422, "invalid_request", "mode: the index was built without BM25 and supports only `dense`"
             )
+        check_search(queries, top_k, mode != "dense", self._settings)
         depth = max(top_k, FUSION_DEPTH) if mode == "hybrid" else top_k
         rankings: list[list[RankedPositions]] = []  # by system, then by query
         tokens = 0
@@ -128,22 +127,18 @@ class SearchService:
             with self._timed("search"):
                 rankings.append(await self._store.search_dense(version.uri, vectors, depth, document_filter))
         if mode != "dense":
-            with self._timed("words"):
+            with self._waiting(len(queries)), self._timed("words"):
                 searches = [self._store.search_bm25(version.uri, query, depth, document_filter) for query in queries]
                 rankings.append(await asyncio.gather(*searches))
         ranked = rankings[0]
         if mode == "hybrid":
-            ranked = [fuse_ranked_lists(lists, fusion, (0.5, 0.5), top_k) for lists in zip(*rankings, strict=True)]
+            ranked = await run_in_thread_if(len(queries) > LOOP_QUERIES, _fuse, rankings, fusion, top_k)
         with self._timed("documents"):
             distinct = sorted({int(position) for positions, _ in ranked for position in positions})
-            documents = await self._store.documents(version.uri, distinct)
-        return [
-            [
-                {**documents[position], "score": round(score, 6)}
-                for position, score in zip(positions.tolist(), scores.tolist(), strict=True)
-            ]
-            for positions, scores in ranked
-        ], tokens
+            max_bytes = self._settings.response_bytes
+            documents = await self._store.documents(version.uri, distinct, with_text, max_bytes)
+            slow = sum(len(positions) for positions, _ in ranked) > LOOP_HITS
+            return await run_in_thread_if(slow, _hits, ranked, documents), tokens
 
     async def load_version(self, uri: str) -> IndexVersion:
         """Opens an index and its model, and searches some of the index's own documents by their texts.
@@ -179,7 +174,40 @@ class SearchService:
         return IndexVersion(uri, index, model, await asyncio.to_thread(self._cut_dimensions, model))
 
     @contextmanager
+    def _waiting(self, texts: int) -> Iterator[None]:
+        """Counts texts as waiting while the block runs.
+
+        Raises:
+            RequestRefused: too many texts are waiting already.
+        """
+        limit = self._settings.waiting
+        if self.waiting_texts and self.waiting_texts + texts > limit:
+            message = f"{self.waiting_texts} texts are waiting, the limit is {limit}"
+            raise RequestRefused(503, "overloaded", message, retry_after=1)
+        self.waiting_texts += texts
+        try:
+            yield
+        finally:
+            self.waiting_texts -= texts
+
+    @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
         self._on_stage(stage, time.perf_counter() - started)
+
+
+def _fuse(rankings: Sequence[Sequence[RankedPositions]], fusion: Fusion, top_k: int) -> list[RankedPositions]:
+    """Fuses the rankings of two systems, with equal weights, for each query."""
+    return [fuse_ranked_lists(lists, fusion, (0.5, 0.5), top_k) for lists in zip(*rankings, strict=True)]
+
+
+def _hits(ranked: Sequence[RankedPositions], documents: dict[int, dict[str, str]]) -> list[list[dict[str, Any]]]:
+    """Returns for each query its documents with their scores, best first."""
+    return [
+        [
+            {**documents[position], "score": round(score, 6)}
+            for position, score in zip(positions.tolist(), scores.tolist(), strict=True)
+        ]
+        for positions, scores in ranked
+    ]

@@ -1,6 +1,8 @@
 """The endpoint as an application of Ray Serve, and the job that runs it."""
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from ray import serve
@@ -11,17 +13,18 @@ from reasonembed.distributed.cluster import start_ray
 from reasonembed.distributed.serve.application_args import GatewayUserConfig, ServeArgs
 from reasonembed.distributed.serve.encoder_replica import EncoderReplica
 from reasonembed.distributed.serve.gateway_replica import GatewayReplica
+from reasonembed.distributed.serve.haproxy_wrapper import BINARY_VARIABLE, ENABLED_VARIABLE, ENVIRONMENT, haproxy_script
+from reasonembed.distributed.serve.header_timeout import CALLBACK, CALLBACK_VARIABLE
 from reasonembed.distributed.serve.ray_serve_internals import asgi_ingress, startup_error
 from reasonembed.distributed.serve.shard_replica import ShardReplica
 from reasonembed.errors import JobFailed, UserError
+from reasonembed.serving.access_control import is_loopback
 from reasonembed.serving.active_index import NoServableIndexError
 from reasonembed.serving.api_keys import read_keys
 from reasonembed.serving.index_pointer import candidate_indexes
 from reasonembed.serving.index_shards import load_index_artifact
-from reasonembed.serving.middleware import is_loopback
 
 APPLICATION = "search"
-HAPROXY_VARIABLE = "RAY_SERVE_ENABLE_HA_PROXY"
 MAX_ONGOING_REQUESTS = 1024  # Of a replica. Overload is refused by the gateway, with an error that says so.
 LOGGING = LoggingConfig(encoding="JSON", enable_access_log=False)  # The gateway writes its own line for each request.
 
@@ -36,9 +39,9 @@ def build(args: ServeArgs) -> serve.Application:
         UserError: the keys are missing or invalid, or a GPU is requested where nothing can use it.
     """
     keys = read_keys(args.keys_file)  # Invalid keys are reported here and not in the log of a replica.
-    if not keys and os.environ.get(HAPROXY_VARIABLE) == "1" and "host" not in args.model_fields_set:
+    if not keys and os.environ.get(ENABLED_VARIABLE) == "1" and "host" not in args.model_fields_set:
         raise UserError(
-            f"behind HAProxy ({HAPROXY_VARIABLE}=1) the endpoint cannot see who sends a request: set keys_file"
+            f"behind HAProxy ({ENABLED_VARIABLE}=1) the endpoint cannot see who sends a request: set keys_file"
         )
 
     def deployment(replica: type, name: str, replicas: int, resources: Resources, **options: Any) -> Any:
@@ -88,12 +91,26 @@ def serve_forever(config: Config) -> None:
         raise UserError(
             f"serve.host {args.host} can be reached from elsewhere: set serve.keys_file, or serve on 127.0.0.1"
         )
-    start_ray()
-    serve.start(http_options={"host": args.host, "port": args.port}, logging_config=LOGGING)
-    try:
-        serve.run(build(args), name=APPLICATION, route_prefix="/", blocking=True)
-    except RuntimeError:
-        message = startup_error(APPLICATION, NoServableIndexError)
-        if message is None:
-            raise
-        raise JobFailed(message) from None
+    with _limited_proxies():
+        start_ray()
+        serve.start(http_options={"host": args.host, "port": args.port}, logging_config=LOGGING)
+        try:
+            serve.run(build(args), name=APPLICATION, route_prefix="/", blocking=True)
+        except RuntimeError:
+            message = startup_error(APPLICATION, NoServableIndexError)
+            if message is None:
+                raise
+            raise JobFailed(message) from None
+
+
+@contextmanager
+def _limited_proxies() -> Iterator[None]:
+    """Sets variables that the HTTP proxies of a Ray read that is started within the block; a cluster's own variables
+    must be set on its machines."""
+    with ExitStack() as stack:
+        os.environ.setdefault(CALLBACK_VARIABLE, CALLBACK)
+        if os.environ.get(ENABLED_VARIABLE) == "1":
+            for name, value in ENVIRONMENT.items():
+                os.environ.setdefault(name, value)
+            os.environ[BINARY_VARIABLE] = str(stack.enter_context(haproxy_script()))
+        yield

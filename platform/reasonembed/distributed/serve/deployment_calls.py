@@ -90,9 +90,16 @@ class RemoteStore:
         )
         return ranking
 
-    async def documents(self, uri: str, positions: Sequence[int]) -> dict[int, dict[str, str]]:
-        """Returns ``doc_id``, ``task`` and ``text`` by position, for those positions that lie in the shards."""
+    async def documents(
+        self, uri: str, positions: Sequence[int], with_text: bool = True, max_bytes: int | None = None
+    ) -> dict[int, dict[str, str]]:
+        """Returns ``doc_id``, ``task`` and, if wanted, ``text`` by position, for those positions that lie in these
+        shards.
+
+        Raises:
+            RequestRefused: the texts have more than ``max_bytes`` bytes.
+        """
         documents: dict[int, dict[str, str]] = await call_deployment(
-            lambda: self._shard.documents.remote(uri, positions), self._metrics
+            lambda: self._shard.documents.remote(uri, positions, with_text, max_bytes), self._metrics
         )
         return documents

@@ -8,11 +8,12 @@ from reasonembed.distributed.serve.application_args import ServeArgs
 from reasonembed.distributed.serve.prometheus_metrics import ServingMetrics
 from reasonembed.serving.async_cache import AsyncCache
 from reasonembed.serving.encoders import TEXT_ENCODERS, PromptKind, ServedModel, TextEncoder, add_prompts
+from reasonembed.serving.event_loop import AsyncTokenizer
 from reasonembed.serving.index_shards import load_index_artifact
-from reasonembed.serving.refusals import RequestRefused
 from reasonembed.serving.request_batcher import RequestBatcher
 
 STUCK_SECONDS = 120
+LoadedEncoder = tuple[TextEncoder, AsyncTokenizer, RequestBatcher]
 
 
 class EncoderReplica:
@@ -29,7 +30,7 @@ class EncoderReplica:
         self._models: AsyncCache[str, ServedModel] = AsyncCache(
             lambda uri: ServedModel.from_index(load_index_artifact(uri))
         )
-        self._encoders: AsyncCache[ServedModel, tuple[TextEncoder, RequestBatcher]] = AsyncCache(self._load)
+        self._encoders: AsyncCache[ServedModel, LoadedEncoder] = AsyncCache(self._load)
         self._batchers: list[RequestBatcher] = []
 
     async def encode(
@@ -50,12 +51,11 @@ class EncoderReplica:
             RequestRefused: the texts have more tokens than a request may have.
         """
         model = await self._models.get(uri)
-        encoder, batcher = await self._encoders.get(model)  # Two indexes with the same model share the encoder.
-        ids = encoder.tokenize(add_prompts(texts, kind, instruction, encoder, model.encode))
-        tokens = sum(map(len, ids))
-        if tokens > self._args.tokens:
-            raise RequestRefused(413, "too_long", f"a request may have {self._args.tokens} tokens, not {tokens}")
-        return await batcher.encode(ids), tokens
+        # Two indexes with the same model share the encoder.
+        encoder, tokenizer, batcher = await self._encoders.get(model)
+        prompted = add_prompts(texts, kind, instruction, encoder, model.encode)
+        ids = await tokenizer.tokenize(prompted, self._args.tokens)
+        return await batcher.encode(ids), sum(map(len, ids))
 
     def check_health(self) -> None:
         """Called by Ray Serve, which replaces the replica if this raises an error.
@@ -67,8 +67,8 @@ class EncoderReplica:
         if busy > STUCK_SECONDS:
             raise RuntimeError(f"the model has been encoding one batch for {busy:.0f} s")
 
-    def _load(self, model: ServedModel) -> tuple[TextEncoder, RequestBatcher]:
+    def _load(self, model: ServedModel) -> LoadedEncoder:
         encoder = TEXT_ENCODERS[self._args.engine](model, self._args, self._args.resources.device)
         batcher = RequestBatcher(encoder.encode, self._args.batch_tokens, self._metrics.observe_batch)
         self._batchers = [*self._batchers[-1:], batcher]
-        return encoder, batcher
+        return encoder, AsyncTokenizer(encoder.tokenize), batcher

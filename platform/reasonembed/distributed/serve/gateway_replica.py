@@ -24,12 +24,14 @@ from reasonembed.serving.middleware import RequestMiddleware, RequestRecord
 from reasonembed.serving.service import SearchService
 
 STATE_SECONDS = 2  # between two reports of the gauges
+MIN_KEYS_SECONDS = 1.0  # between two checks of the file with the keys
+MAX_LOGGED_PATH = 200  # characters of a request's path in the log
 
 logger = logging.getLogger(SERVE_LOGGER)
 
 
 class GatewayReplica:
-    """Answers HTTP requests, and follows the pointer to the index that is served.
+    """Answers HTTP requests, and follows the pointer to the index that is served and the file with the keys.
 
     Args:
         args: of the application.
@@ -47,6 +49,7 @@ class GatewayReplica:
         store = ShardedStore([RemoteStore(shard, self._metrics) for shard in shards]) if shards else LocalStore()
         self._service = SearchService(encode, store, args, _matryoshka_dimensions, self._metrics.observe_stage)
         self._pinned_index: str | None = args.index
+        self._keys = read_keys(args.keys_file)
         self._tasks: list[asyncio.Task[None]] = []
 
     def check_health(self) -> None:
@@ -56,7 +59,7 @@ class GatewayReplica:
 
     def build_asgi_app(self) -> RequestMiddleware:
         """Returns the application that answers the requests; called by Ray Serve (see ``asgi_ingress``)."""
-        return create_app(self._service, self._args, read_keys(self._args.keys_file), self._record_request)
+        return create_app(self._service, self._args, self._keys, self._record_request)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Called by Ray Serve before the first request, and whenever ``user_config`` changes.
@@ -76,13 +79,19 @@ class GatewayReplica:
         else:
             await self._update_index()
         if not self._tasks:
-            self._tasks = [asyncio.create_task(self._poll_pointer()), asyncio.create_task(self._report_state())]
+            tasks = (self._poll_pointer(), self._poll_keys(), self._report_state())
+            self._tasks = [asyncio.create_task(task) for task in tasks]
 
     async def _poll_pointer(self) -> None:
         while True:
             await asyncio.sleep(self._args.poll_seconds)
             if self._pinned_index is None:
                 await self._update_index()
+
+    async def _poll_keys(self) -> None:
+        while True:
+            await asyncio.sleep(max(MIN_KEYS_SECONDS, self._args.poll_seconds))
+            await asyncio.to_thread(self._keys.reload)
 
     async def _report_state(self) -> None:
         while True:
@@ -100,7 +109,7 @@ class GatewayReplica:
 
     def _record_request(self, record: RequestRecord) -> None:
         self._metrics.observe_request(record)
-        fields = {"method": record.method, "path": record.path, "status": record.status}
+        fields = {"method": record.method, "path": record.path[:MAX_LOGGED_PATH], "status": record.status}
         fields |= {"key": record.key, "code": record.code}
         fields |= {"milliseconds": round(1000 * record.seconds, 2), **record.details}
         # Ray Serve adds the request's id.

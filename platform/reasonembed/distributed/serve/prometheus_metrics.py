@@ -44,9 +44,8 @@ class ServingMetrics:
 
     def observe_request(self, record: RequestRecord) -> None:
         """Records a request that has ended."""
-        # Unknown paths are counted together, because each label value is a time series of its own.
-        path = record.path if record.status != 404 else "unknown"
-        self._request_seconds.observe(record.seconds, tags={"path": path, "status": str(record.status)})
+        # Not the path of the request: each label value is a time series of its own, and a client could make any number.
+        self._request_seconds.observe(record.seconds, tags={"path": record.route, "status": str(record.status)})
         if record.code:
             self._refused_requests.inc(tags={"code": record.code})
 
