@@ -12,7 +12,22 @@ import pytest
 
 LIBRARY = Path(__file__).parents[2] / "platform" / "reasonembed"
 LAYERS = (
-    {"errors", "ids", "schemas", "storage", "artifacts", "compaction", "deduplication", "s3_requests"},
+    {
+        "errors",
+        "ids",
+        "schemas",
+        "storage",
+        "artifacts",
+        "compaction",
+        "deduplication",
+        "durability",
+        "s3_requests",
+        "s3_errors",
+        "s3_filesystem",
+        "lease",
+        "garbage",
+        "verification",
+    },
     {"config"},
     {"corpora", "embedder", "retrieval"},
     {"llm"},

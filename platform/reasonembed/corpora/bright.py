@@ -23,7 +23,7 @@ from reasonembed.errors import UserError
 NO_EXCLUSION = "N/A"
 """The data set's value of ``excluded_ids`` for "no excluded document"."""
 
-# Query instructions of BRIGHT's evaluation protocol, with the final period (METHOD: BRIGHT, rule 2).
+# Query instructions of BRIGHT's evaluation protocol, with the final period.
 _STACK_EXCHANGE_SITES = {
     "biology": "a Biology",
     "earth_science": "an Earth Science",

@@ -32,7 +32,7 @@ INSTRUCTIONS = {
     "PMC-Clinical": _CASE,
     "IIYi-Clinical": _CASE,
 }
-"""The query instruction of each of R2MED's 8 tasks, with the final period (METHOD: R2MED)."""
+"""The query instruction of each of R2MED's 8 tasks, with the final period."""
 DEFAULT_INSTRUCTION = _POST.format("Medical Science")
 
 
