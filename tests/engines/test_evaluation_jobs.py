@@ -99,7 +99,7 @@ def test_cached_vectors_of_another_dimension_are_an_error(evaluate, pipeline_run
     root = tmp_path / "runs"
     shutil.copytree(pipeline_run.root / "encode", root / "encode")
     shutil.copytree(pipeline_run.root / "corpus", root / "corpus")
-    for path in root.glob("encode/*/part-*.parquet"):
+    for path in root.glob("encode/*/*/part-*.parquet"):
         table = pq.read_table(path)
         vectors = [vector[:16] for vector in table["embedding"].to_pylist()]
         pq.write_table(pa.table([table["text_id"], vectors], schema=schemas.EMBEDDINGS), path)

@@ -3,14 +3,13 @@
 import asyncio
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import ray
 from factories import load_pipeline
 
-from reasonembed import artifacts
+from reasonembed import artifacts, storage
 from reasonembed.config import Resources, load_config
 from reasonembed.distributed.data import index_building
 from reasonembed.embedder.model import Embedder
@@ -98,24 +97,25 @@ def test_an_index_with_a_damaged_file_is_not_opened(pipeline_run, build, tmp_pat
         IndexShards(artifacts.load(str(folder)))
 
 
-def test_a_resumed_build_skips_the_finished_shards(pipeline_run, build, monkeypatch):
+def test_a_resumed_build_skips_the_finished_shards(pipeline_run, build, monkeypatch, tmp_path):
     first = build("index.shards=2", "index.recall_sample=7")
     built = []
     monkeypatch.setattr(index_building, "run_all", lambda function, calls, _: built.extend(shard for _, shard in calls))
+    scratch = tmp_path / "scratch"
+    shutil.copytree(first.uri, scratch, ignore=shutil.ignore_patterns(artifacts.RECORD))
+    (scratch / ".shard-00000.done").touch()
     job = IndexJob(
         first.input("corpus"),
         first.input("embeddings"),
         load_config(pipeline_run.config, ["index.shards=2", "index.recall_sample=7"]).index,
         42,
-        first.uri,
+        str(scratch),
         Resources(),
     )
-    scratch = Path(first.uri, artifacts.SCRATCH)
-    scratch.mkdir()
-    (scratch / "shard-00000.done").touch()
-    figures = index_building.build_served_index(job)
+    figures = index_building.build_served_index(job, str(tmp_path / "data"))
     assert built == [1]
     assert figures == dict(first.figures)
+    assert storage.list_files(str(tmp_path / "data")) == [entry.path for entry in first.files]
 
 
 def test_the_vectors_of_a_shard_belong_to_its_documents(pipeline_run, build):
