@@ -11,24 +11,20 @@ other: a lease (``lease``) lets one run at a time build an artifact.
 
 import json
 import logging
-import os
-import platform
-import subprocess
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from reasonembed import __version__, storage
+from reasonembed import storage
 from reasonembed.errors import UserError
 from reasonembed.ids import digest_json
 from reasonembed.lease import acquire
+from reasonembed.provenance import git_commit, versions
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +32,6 @@ RECORD, LATEST = "_artifact.json", "latest"
 SCRATCH, LEASE = ".work", ".lease"
 RECORD_FIELDS = {"stage": str, "fingerprint": str, "attempt": str, "inputs": dict, "figures": dict, "files": list}
 """Fields that every record has, with their JSON types."""
-COMMIT = "GIT_COMMIT"
-PACKAGES = ("ray", "torch", "transformers", "deepspeed", "faiss-cpu", "pyarrow", "numpy", "bm25s")
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,31 +275,3 @@ def _parent(uri: str) -> str:
 def recorded(source: Artifact | str) -> Any:
     """Returns how a record names an input."""
     return {"uri": source.uri, "fingerprint": source.fingerprint} if isinstance(source, Artifact) else source
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions of this package, Python and the packages that decide results."""
-    installed = {"reasonembed": __version__, "python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            installed[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return installed
-
-
-def git_commit() -> str | None:
-    """Returns the commit of the running code, followed by ``+`` if files have changed since; None if unknown.
-    On a cluster or in an image, which have no repository, the environment variable ``GIT_COMMIT`` holds it."""
-    if commit := os.environ.get(COMMIT):
-        return commit
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10)
-        return done.stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -26,7 +26,7 @@ from factories import write_config
 from processes import free_port, responds, wait_for
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from reasonembed import artifacts, storage
+from reasonembed import artifacts, provenance, storage
 
 pytestmark = pytest.mark.extended
 
@@ -120,9 +120,9 @@ def test_submit_follows_a_pipeline_to_its_end_from_another_folder(cluster, submi
     assert json.loads(closing)["artifact"].startswith(ROOT)
     (details,) = [job for job in cluster.jobs.list_jobs() if job.metadata.get("job") == "pipeline"]
     assert details.submission_id.startswith("pipeline-tiny-20")
-    assert details.metadata["commit"] == artifacts.git_commit()
+    assert details.metadata["commit"] == provenance.git_commit()
     models = artifacts.finished(ROOT, "train")
-    assert [artifact.record["git_commit"] for artifact in models] == [artifacts.git_commit()]
+    assert [artifact.record["git_commit"] for artifact in models] == [provenance.git_commit()]
 
 
 def test_ray_job_submit_reuses_the_finished_stages(cluster, submitted_run, repository):

@@ -25,6 +25,7 @@ LAYERS = (
         "s3_errors",
         "s3_filesystem",
         "lease",
+        "provenance",
         "garbage",
         "verification",
     },

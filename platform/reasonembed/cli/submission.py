@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 from rich.console import Console
 
-from reasonembed import artifacts, storage
+from reasonembed import provenance, storage
 from reasonembed.config import Config, load_config
 from reasonembed.config.loading import ENV_PREFIX
 from reasonembed.errors import JobFailed, UserError
@@ -65,14 +65,14 @@ def submit(arguments: Sequence[str], console: Console) -> int:
 
 def _submit(client: Any, script: str, path: Path, config: Config, overrides: Sequence[str]) -> str:
     """Submits the job and returns its id."""
-    commit = artifacts.git_commit()
+    commit = provenance.git_commit()
     # REASONEMBED_... variables are settings without secrets; keys come from the machines' own environment.
     variables = {name: value for name, value in os.environ.items() if name.startswith(ENV_PREFIX)}
     with _job_folder(path) as folder:
         environment = {
             "working_dir": str(folder),
             "py_modules": [str(Path(__file__).parents[1])],
-            "env_vars": variables | ({artifacts.COMMIT: commit} if commit else {}),
+            "env_vars": variables | ({provenance.COMMIT: commit} if commit else {}),
         }
         sent = _call_cluster(
             lambda: client.submit_job(

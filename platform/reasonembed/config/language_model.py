@@ -106,7 +106,7 @@ class Llm(Section):
     """``extractive``: share of BM25 in the fused score; the rest is the dense score."""
 
     @model_validator(mode="after")
-    def _has_what_the_engine_needs(self) -> "Llm":
+    def _check_engine(self) -> "Llm":
         if self.engine == "http" and not self.url:
             raise ValueError("llm.url is needed by llm.engine http: the base URL of an OpenAI-compatible server")
         if self.actors[0] < 1 or self.actors[0] > self.actors[1]:

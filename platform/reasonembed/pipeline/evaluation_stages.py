@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from reasonembed import storage
-from reasonembed.artifacts import Artifact, git_commit, versions
+from reasonembed.artifacts import Artifact
 from reasonembed.config import Config
 from reasonembed.errors import UserError
 from reasonembed.pipeline.lineage import find_training
@@ -20,6 +20,7 @@ from reasonembed.pipeline.ranking_stages import (
 )
 from reasonembed.pipeline.stage import Build, Figures, Planner, Source, Stage, Step
 from reasonembed.pipeline.training_stages import model_of
+from reasonembed.provenance import git_commit, versions
 
 # ---- evaluate: measures of one system on the benchmark
 

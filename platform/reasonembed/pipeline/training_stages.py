@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from reasonembed import storage
-from reasonembed.artifacts import git_commit, point_to, versions
+from reasonembed.artifacts import point_to
 from reasonembed.pipeline.corpus_stages import Model, embeddings_of, model_location, named_model, own_corpus
 from reasonembed.pipeline.remixer_stages import ASSEMBLE
 from reasonembed.pipeline.stage import Build, Figures, Planner, Source, Stage, Step
+from reasonembed.provenance import git_commit, versions
 from reasonembed.redapter.model_card import Origin
 from reasonembed.remixer.interchange import published_fingerprint, read_published
 

@@ -75,6 +75,7 @@ class GenerateTask:
         return (None, None) if self._seed is None else sample_conditions(row["query_id"], self._seed)
 
     def request(self, row: Mapping[str, Any]) -> Request:
+        """Returns the request for a row of ``SOURCES``."""
         band, education = self._conditions(row)
         fields = {
             "title": row["title"],
@@ -86,6 +87,7 @@ class GenerateTask:
         return Request(self.name, row["task"], fields)
 
     def result(self, row: Mapping[str, Any], parsed: Parsed, engine: str) -> dict[str, Any]:
+        """Returns the row of ``schemas.QUERIES``."""
         band, education = self._conditions(row)
         return {
             "query_id": row["query_id"],

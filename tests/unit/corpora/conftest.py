@@ -1,5 +1,8 @@
 import pytest
-from factories import write_lines
+from factories import write_bright, write_lines
+
+from reasonembed.corpora import read_corpus, read_questions
+from reasonembed.errors import UserError
 
 
 @pytest.fixture
@@ -13,3 +16,18 @@ def beir_folder(tmp_path):
     write_lines(folder / "queries.jsonl", [{"_id": "q1", "text": "first?"}, {"_id": "q2", "text": "never judged"}])
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td2\t0\n")
     return folder
+
+
+@pytest.fixture
+def error_of_damage(tmp_path):
+    """Returns the message of the error when a BRIGHT folder is read that a function has damaged."""
+
+    def read(damage):
+        folder = write_bright(tmp_path / "bright_tiny")
+        damage(folder)
+        with pytest.raises(UserError) as error:  # noqa: PT012 -- the corpus or the questions may be the damaged part
+            corpus = read_corpus(f"bright:{folder}")
+            read_questions(f"bright:{folder}", "test", corpus)
+        return str(error.value)
+
+    return read

@@ -1,9 +1,9 @@
 import json
 
 import pytest
-from factories import write_bright, write_lines
+from factories import write_lines
 
-from reasonembed.corpora import read_corpus, read_questions
+from reasonembed.corpora import read_corpus
 from reasonembed.errors import UserError
 
 
@@ -51,16 +51,8 @@ def remove_gold_documents(folder):
         (remove_gold_documents, "has no gold document"),
     ],
 )
-def test_an_invalid_corpus_or_benchmark_is_named(tmp_path, damage, message):
-    folder = write_bright(tmp_path / "bright_tiny")
-    damage(folder)
-
-    def read():
-        read_questions(f"bright:{folder}", "test", read_corpus(f"bright:{folder}"))
-
-    with pytest.raises(UserError) as error:
-        read()
-    assert message in str(error.value)
+def test_an_invalid_corpus_or_benchmark_is_named(error_of_damage, damage, message):
+    assert message in error_of_damage(damage)
 
 
 def test_an_unknown_task_is_named(tiny_corpus):
